@@ -103,14 +103,13 @@ def tracked_from(tracking_start: date, zone: ZoneInfo) -> datetime:
     return datetime.combine(tracking_start + timedelta(days=1), time(), zone).astimezone(UTC)
 
 
-def ceiling(kind: AccountKind, sent_at: datetime, tracking_start: date, zone: ZoneInfo) -> Verdict:
+def ceiling(kind: AccountKind, sent_at: datetime, first_tracked: datetime) -> Verdict:
     """The greatest verdict that may show: `SENT` where nothing more can be known, else no limit.
 
-    `sent_at` is when the message was sent, or was queued as long as it hasn't been.
+    `sent_at` is when the message was sent, or was queued as long as it hasn't been; `first_tracked` comes
+    from `tracked_from`.
     """
-    if not kind.tracked or sent_at < tracked_from(tracking_start, zone):
-        return Verdict.SENT
-    return Verdict.RETURNED
+    return Verdict.RETURNED if kind.tracked and sent_at >= first_tracked else Verdict.SENT
 
 
 def status_of(verdict: Verdict, limit: Verdict = Verdict.RETURNED) -> MessageStatus:

@@ -1,0 +1,19 @@
+"""New identifiers: UUIDv7 (RFC 9562 section 5.7), so that keys are in the order of time."""
+
+import os
+from datetime import datetime
+from uuid import UUID
+
+
+def uuid7(at: datetime) -> UUID:
+    """A UUID whose first 48 bits are `at` in milliseconds since 1970; the rest is random."""
+    milliseconds = int(at.timestamp() * 1000)
+    value = (milliseconds << 80) | int.from_bytes(os.urandom(10))
+    value = value & ~(0xF << 76) | (0x7 << 76)
+    value = value & ~(0x3 << 62) | (0x2 << 62)
+    return UUID(int=value)
+
+
+def uuid_floor(at: datetime) -> UUID:
+    """Not greater than any UUIDv7 of `at` or later."""
+    return UUID(int=int(at.timestamp() * 1000) << 80)

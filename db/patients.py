@@ -1,0 +1,101 @@
+"""Patients: whom the practice writes to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+
+from db.pool import TENANT, Connection, Pool
+from mail.health import EmailHealth
+from mail.ids import PatientId, PracticeId
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """One patient; `open_tracking` is their consent."""
+
+    id: PatientId
+    name: str
+    email: str
+    open_tracking: bool
+    email_health: EmailHealth
+
+
+_COLUMNS = "id, name, email, open_tracking, email_health"
+
+
+async def find_patients(pool: Pool, practice_id: PracticeId, ids: Sequence[UUID]) -> dict[PatientId, Patient]:
+    """The practice's patients among `ids`."""
+    rows = await pool.fetch(
+        TENANT + "SELECT p.* FROM tenant CROSS JOIN LATERAL ("
+        f"SELECT {_COLUMNS} FROM patient WHERE practice_id = tenant.practice_id AND id = ANY($2::uuid[]) OFFSET 0) p",
+        practice_id,
+        ids,
+    )
+    return {row["id"]: _patient(row) for row in rows}
+
+
+async def page_of_patients(
+    pool: Pool, practice_id: PracticeId, search: str, limit: int, after: UUID | None
+) -> Sequence[Patient]:
+    """Patients by name, those after the patient `after`; `search` is part of a name or address."""
+    rows = await pool.fetch(
+        TENANT + "SELECT p.* FROM tenant CROSS JOIN LATERAL ("
+        f"SELECT {_COLUMNS} FROM patient WHERE practice_id = tenant.practice_id "
+        "AND ($2 = '' OR strpos(lower(name), $2) > 0 OR strpos(lower(email), $2) > 0) "
+        "AND ($4::uuid IS NULL OR (lower(name), id) > (SELECT lower(last.name), last.id FROM patient last "
+        "    WHERE last.practice_id = tenant.practice_id AND last.id = $4)) "
+        "ORDER BY lower(name), id LIMIT $3) p",
+        practice_id,
+        search.strip().lower(),
+        limit,
+        after,
+    )
+    return [_patient(row) for row in rows]
+
+
+async def create_patient(
+    connection: Connection, practice_id: PracticeId, name: str, email: str, *, open_tracking: bool
+) -> Patient:
+    row = await connection.fetchrow(
+        "INSERT INTO patient (practice_id, name, email, open_tracking) VALUES ($1, $2, $3, $4) "
+        f"RETURNING {_COLUMNS}",
+        practice_id,
+        name,
+        email,
+        open_tracking,
+    )
+    assert row is not None
+    return _patient(row)
+
+
+async def update_patient(
+    connection: Connection,
+    practice_id: PracticeId,
+    patient_id: UUID,
+    *,
+    name: str | None,
+    email: str | None,
+    open_tracking: bool | None,
+) -> Patient | None:
+    """Changes what isn't None. A new address has unknown health. None when there's no such patient."""
+    row = await connection.fetchrow(
+        "UPDATE patient SET name = coalesce($3, name), email = coalesce($4, email), "
+        "open_tracking = coalesce($5, open_tracking), "
+        "email_health = CASE WHEN email IS DISTINCT FROM coalesce($4, email) THEN 'unknown' ELSE email_health END, "
+        "email_health_at = CASE WHEN email IS DISTINCT FROM coalesce($4, email) THEN NULL ELSE email_health_at END "
+        f"WHERE practice_id = $1 AND id = $2 RETURNING {_COLUMNS}",
+        practice_id,
+        patient_id,
+        name,
+        email,
+        open_tracking,
+    )
+    return _patient(row) if row else None
+
+
+def _patient(row: asyncpg.Record) -> Patient:
+    return Patient(
+        PatientId(row["id"]), row["name"], row["email"], row["open_tracking"], EmailHealth(row["email_health"])
+    )

@@ -1,0 +1,87 @@
+"""Connections to Postgres, and the one way to work for a practice.
+
+Two roles (see the first migration): `carepost_app` sees the practice that its transaction names and nothing
+without one; `carepost_dispatcher` sees ids and times of due work in every practice.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+import asyncpg
+
+from mail.ids import PracticeId
+
+if TYPE_CHECKING:
+    Pool = asyncpg.Pool[asyncpg.Record]
+    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
+else:
+    Pool = asyncpg.Pool
+    Connection = asyncpg.Connection
+
+TENANT: Final = (
+    "WITH tenant AS MATERIALIZED "
+    "(SELECT set_config('carepost.practice_id', $1::uuid::text, true)::uuid AS practice_id) "
+)
+"""Begins a reading statement that names its own tenant, in one round trip. What follows must be
+`SELECT ... FROM tenant CROSS JOIN LATERAL (SELECT ... LIMIT n or OFFSET 0)`: the LIMIT or OFFSET keeps
+Postgres from reading a table before the tenant is set. The setting ends with the statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSize:
+    """Connections that a process holds at least and at most, for each role."""
+
+    minimum: int = 1
+    maximum: int = 10
+
+
+class Database:
+    """The pools of one process. Use as an async context manager."""
+
+    def __init__(self, url: str, size: PoolSize | None = None, *, statement_timeout_ms: int = 15_000) -> None:
+        self._url = url
+        self._size = size or PoolSize()
+        self._statement_timeout_ms = statement_timeout_ms
+
+    async def __aenter__(self) -> Self:
+        self.app: Pool = await self._open("carepost_app", self._size)
+        self.dispatcher: Pool = await self._open("carepost_dispatcher", PoolSize(0, 2))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.app.close()
+        await self.dispatcher.close()
+
+    async def _open(self, role: str, size: PoolSize) -> Pool:
+        return await asyncpg.create_pool(
+            self._url,
+            min_size=size.minimum,
+            max_size=size.maximum,
+            # Every setting of ours is local to its transaction and role comes with the connection, so that a
+            # released connection carries nothing over; the reset would be a round trip for nothing.
+            reset=_no_reset,
+            server_settings={
+                "role": role,
+                "statement_timeout": str(self._statement_timeout_ms),
+                "idle_in_transaction_session_timeout": "30000",
+                "application_name": role,
+                "timezone": "UTC",
+                "jit": "off",
+            },
+        )
+
+    @asynccontextmanager
+    async def tenant(self, practice_id: PracticeId) -> AsyncIterator[Connection]:
+        """A transaction that works for one practice: sees and writes its rows and no others."""
+        async with self.app.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT set_config('carepost.practice_id', $1, true)", str(practice_id))
+            yield connection
+
+
+async def _no_reset(connection: object) -> None:
+    return None

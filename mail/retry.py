@@ -1,0 +1,23 @@
+"""When to try again: exponential backoff with jitter, given up after 48 hours (RFC 5321 section 4.5.4.1)."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+FIRST_DELAY: Final = timedelta(seconds=5)
+LONGEST_DELAY: Final = timedelta(hours=1)
+GIVE_UP_AFTER: Final = timedelta(hours=48)
+
+
+def next_attempt(
+    attempt: int, first_due: datetime, now: datetime, chance: float, asked: timedelta | None = None
+) -> datetime | None:
+    """When attempt number `attempt` (from 1) is followed by the next; None when it's time to give up.
+
+    `chance` in [0, 1) spreads the delay over its upper half; `asked` is what the server asked us to wait.
+    """
+    delay = min(FIRST_DELAY * 2 ** min(attempt - 1, 20), LONGEST_DELAY)
+    delay = delay / 2 + delay / 2 * chance
+    if asked is not None:
+        delay = max(delay, min(asked, LONGEST_DELAY * 6))
+    due = now + delay
+    return due if due <= first_due + GIVE_UP_AFTER else None
