@@ -16,9 +16,7 @@ from mail.status import AccountKind
 
 _CREDENTIALS = "sending_account.credentials"
 _SECRETS = "sending_account.webhook_secrets"
-_COLUMNS = (
-    "id, kind, provider, name, from_name, from_email, reply_to, is_default, last_event_at, signature_failures"
-)
+_COLUMNS = "id, kind, provider, name, from_name, from_email, reply_to, is_default, last_event_at, signature_failures"
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,8 +59,7 @@ async def create_patient(
     connection: Connection, practice_id: PracticeId, name: str, email: str, *, open_tracking: bool
 ) -> Patient:
     row = await connection.fetchrow(
-        "INSERT INTO patient (practice_id, name, email, open_tracking) VALUES ($1, $2, $3, $4) "
-        f"RETURNING {_COLUMNS}",
+        f"INSERT INTO patient (practice_id, name, email, open_tracking) VALUES ($1, $2, $3, $4) RETURNING {_COLUMNS}",
         practice_id,
         name,
         email,

@@ -32,7 +32,9 @@ class Sealer:
             raise ValueError("at least one secret key is needed")
         self._keys: dict[bytes, AESGCM] = {}
         for secret in secret_keys:
-            material = HKDF(SHA256(), 32 + _KEY_ID_LENGTH, salt=None, info=b"carepost sealing v1").derive(secret.encode())
+            material = HKDF(SHA256(), 32 + _KEY_ID_LENGTH, salt=None, info=b"carepost sealing v1").derive(
+                secret.encode()
+            )
             self._keys.setdefault(material[32:], AESGCM(material[:32]))
         self._current = next(iter(self._keys))
 

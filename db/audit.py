@@ -1,0 +1,20 @@
+"""The audit trail: who did what to which object. Appended in the transaction of the deed; holds no content."""
+
+from uuid import UUID
+
+from db.pool import Connection
+from mail.ids import PracticeId
+
+
+async def record_deed(
+    connection: Connection, practice_id: PracticeId, subject: str, action: str, object_kind: str, object_id: UUID
+) -> None:
+    """`subject` is the token's `sub`, `action` the mutation (`sendMessage`), `object_kind` a type of the API."""
+    await connection.execute(
+        "INSERT INTO audit_entry (practice_id, subject, action, object_kind, object_id) VALUES ($1, $2, $3, $4, $5)",
+        practice_id,
+        subject,
+        action,
+        object_kind,
+        object_id,
+    )

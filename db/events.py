@@ -1,0 +1,227 @@
+"""Evidence: appended once, summed up on its message in the same transaction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from db.messages import failure_from
+from db.pool import TENANT, Connection, Pool
+from mail.event import Event, EventKind, EventSource
+from mail.failure import Failure
+from mail.health import EmailHealth, health_of
+from mail.ids import MessageId, PracticeId
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One piece of evidence as it is shown."""
+
+    message_id: MessageId
+    dedupe_key: str
+    kind: EventKind
+    occurred_at: datetime
+    received_at: datetime
+    source: EventSource
+    machine: bool
+    detail: str
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """An event whose message is known."""
+
+    message_id: MessageId
+    event: Event
+    source: EventSource
+    received_at: datetime
+
+
+async def record_events(connection: Connection, practice_id: PracticeId, matched: Sequence[Matched]) -> set[MessageId]:
+    """Appends what is new and sums it up on the messages; returns the messages that changed.
+
+    Repeats are dropped by the primary key. The rows of the messages are locked in the order of their ids,
+    so that workers never wait for each other in a circle.
+    """
+    if not matched:
+        return set()
+    await connection.execute(
+        "SELECT FROM message WHERE practice_id = $1 AND id = ANY($2::uuid[]) ORDER BY id FOR NO KEY UPDATE",
+        practice_id,
+        [entry.message_id for entry in matched],
+    )
+    inserted = await connection.fetch(
+        "INSERT INTO message_event (practice_id, message_id, dedupe_key, kind, verdict, machine, occurred_at, "
+        "received_at, source, detail, failure_kind, failure_smtp_code, failure_enhanced_code, failure_reason) "
+        "SELECT $1, n.message_id, n.dedupe_key, n.kind::event_kind, n.verdict::verdict, n.machine, n.occurred_at, "
+        "n.received_at, n.source::event_source, n.detail, n.failure_kind::failure_kind, n.smtp_code, n.enhanced_code, "
+        "n.reason FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::timestamptz[], "
+        "$8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::integer[], $13::text[], $14::text[]) "
+        "AS n(message_id, dedupe_key, kind, verdict, machine, occurred_at, received_at, source, detail, failure_kind, "
+        "smtp_code, enhanced_code, reason) ON CONFLICT DO NOTHING RETURNING message_id, dedupe_key",
+        practice_id,
+        [entry.message_id for entry in matched],
+        *event_columns([entry.event for entry in matched]),
+        [entry.received_at for entry in matched],
+        [entry.source.value for entry in matched],
+        [entry.event.detail for entry in matched],
+        *failure_columns([entry.event.failure for entry in matched]),
+    )
+    fresh = {(row["message_id"], row["dedupe_key"]) for row in inserted}
+    changed = {MessageId(message_id) for message_id, _ in fresh}
+    if changed:
+        await _sum_up(connection, practice_id, sorted(changed))
+        await _update_health(
+            connection,
+            practice_id,
+            [entry for entry in matched if (entry.message_id, entry.event.dedupe_key) in fresh],
+        )
+    return changed
+
+
+def event_columns(events: Sequence[Event]) -> tuple[list[str], list[str], list[str], list[bool], list[datetime]]:
+    """dedupe_key, kind, verdict, machine, occurred_at as columns for unnest."""
+    return (
+        [event.dedupe_key for event in events],
+        [event.kind.value for event in events],
+        [event.verdict.sql_name for event in events],
+        [event.machine for event in events],
+        [event.occurred_at for event in events],
+    )
+
+
+def failure_columns(
+    failures: Sequence[Failure | None],
+) -> tuple[list[str | None], list[int | None], list[str | None], list[str | None]]:
+    """failure_kind, failure_smtp_code, failure_enhanced_code, failure_reason as columns for unnest."""
+    return (
+        [failure.kind.value if failure else None for failure in failures],
+        [failure.smtp_code if failure else None for failure in failures],
+        [failure.enhanced_code if failure else None for failure in failures],
+        [failure.reason if failure else None for failure in failures],
+    )
+
+
+async def _sum_up(connection: Connection, practice_id: PracticeId, message_ids: Sequence[MessageId]) -> None:
+    """Sets what a message row says of its events: maxima, minima and ORs, never lowered.
+
+    The failure shown is the one of the greatest verdict; among equals the latest, then by key.
+    """
+    await connection.execute(
+        """
+        UPDATE message m SET
+            verdict = GREATEST(m.verdict, e.verdict),
+            cancelled_at = LEAST(m.cancelled_at, e.cancelled_at),
+            failed_at = LEAST(m.failed_at, e.failed_at),
+            sent_at = LEAST(m.sent_at, GREATEST(e.sent_at, m.queued_at)),
+            soft_returned_at = LEAST(m.soft_returned_at, e.soft_returned_at),
+            delivered_at = LEAST(m.delivered_at, e.delivered_at),
+            opened_at = LEAST(m.opened_at, e.opened_at),
+            returned_at = LEAST(m.returned_at, e.returned_at),
+            attempt_failed = m.attempt_failed OR e.attempt_failed,
+            ambiguous = m.ambiguous OR e.ambiguous,
+            deferred = m.deferred OR e.deferred,
+            machine_opened = m.machine_opened OR e.machine_opened,
+            complained = m.complained OR e.complained,
+            unsubscribed = m.unsubscribed OR e.unsubscribed,
+            failure_kind = f.failure_kind,
+            failure_smtp_code = f.failure_smtp_code,
+            failure_enhanced_code = f.failure_enhanced_code,
+            failure_reason = f.failure_reason,
+            due_at = CASE WHEN e.verdict > 'queued' THEN NULL ELSE m.due_at END,
+            changed_xid = pg_current_xact_id()
+        FROM (
+            SELECT message_id,
+                max(verdict) AS verdict,
+                min(occurred_at) FILTER (WHERE verdict = 'cancelled') AS cancelled_at,
+                min(occurred_at) FILTER (WHERE verdict = 'failed') AS failed_at,
+                min(occurred_at) FILTER (WHERE verdict >= 'sent') AS sent_at,
+                min(occurred_at) FILTER (WHERE verdict = 'returned_soft') AS soft_returned_at,
+                min(occurred_at) FILTER (WHERE verdict = 'delivered') AS delivered_at,
+                min(occurred_at) FILTER (WHERE verdict = 'opened') AS opened_at,
+                min(occurred_at) FILTER (WHERE verdict = 'returned') AS returned_at,
+                bool_or(kind = 'attempt_deferred') AS attempt_failed,
+                bool_or(kind = 'attempt_ambiguous') AS ambiguous,
+                bool_or(kind = 'deferred') AS deferred,
+                bool_or(machine) AS machine_opened,
+                bool_or(kind = 'complained') AS complained,
+                bool_or(kind = 'unsubscribed') AS unsubscribed
+            FROM message_event WHERE practice_id = $1 AND message_id = ANY($2::uuid[]) GROUP BY message_id
+        ) e
+        LEFT JOIN LATERAL (
+            SELECT failure_kind, failure_smtp_code, failure_enhanced_code, failure_reason
+            FROM message_event WHERE practice_id = $1 AND message_id = e.message_id AND failure_kind IS NOT NULL
+            ORDER BY verdict DESC, occurred_at DESC, dedupe_key LIMIT 1
+        ) f ON true
+        WHERE m.practice_id = $1 AND m.id = e.message_id
+        """,
+        practice_id,
+        message_ids,
+    )
+
+
+async def _update_health(connection: Connection, practice_id: PracticeId, fresh: Sequence[Matched]) -> None:
+    """Sets the health of the patients' addresses; the latest event wins, and only for the address it is about."""
+    latest: dict[MessageId, tuple[datetime, EmailHealth]] = {}
+    for entry in fresh:
+        health = None if entry.event.machine else health_of(entry.event.kind, entry.event.failure)
+        if health is not None:
+            candidate = (entry.event.occurred_at, health)
+            known = latest.get(entry.message_id)
+            if known is None or (candidate[0], health.value) > (known[0], known[1].value):
+                latest[entry.message_id] = candidate
+    if not latest:
+        return
+    await connection.execute(
+        """
+        UPDATE patient p SET email_health = n.health, email_health_at = n.at
+        FROM (
+            SELECT DISTINCT ON (m.patient_id) m.patient_id, m.recipient, n.at, n.health::email_health AS health
+            FROM unnest($2::uuid[], $3::timestamptz[], $4::text[]) AS n(message_id, at, health)
+            JOIN message m ON m.practice_id = $1 AND m.id = n.message_id
+            ORDER BY m.patient_id, n.at DESC, n.health::email_health DESC
+        ) n
+        WHERE p.practice_id = $1 AND p.id = n.patient_id AND p.email = n.recipient
+            AND (p.email_health_at IS NULL OR (p.email_health_at, p.email_health) < (n.at, n.health))
+        """,
+        practice_id,
+        list(latest),
+        [at for at, _ in latest.values()],
+        [health.value for _, health in latest.values()],
+    )
+
+
+async def page_of_events(
+    pool: Pool, practice_id: PracticeId, message_ids: Sequence[UUID], limit: int, after: tuple[datetime, str] | None
+) -> dict[UUID, list[StoredEvent]]:
+    """The evidence of each message in the order in which it happened, after the event (time, key) `after`."""
+    rows = await pool.fetch(
+        TENANT + "SELECT e.* FROM tenant CROSS JOIN unnest($2::uuid[]) AS wanted(message_id) CROSS JOIN LATERAL ("
+        "SELECT message_id, dedupe_key, kind, occurred_at, received_at, source, machine, detail, failure_kind, "
+        "failure_smtp_code, failure_enhanced_code, failure_reason FROM message_event "
+        "WHERE practice_id = tenant.practice_id AND message_id = wanted.message_id "
+        "AND ($4::timestamptz IS NULL OR (occurred_at, dedupe_key) > ($4, $5)) "
+        "ORDER BY occurred_at, dedupe_key LIMIT $3) e",
+        practice_id,
+        message_ids,
+        limit,
+        after[0] if after else None,
+        after[1] if after else None,
+    )
+    pages: dict[UUID, list[StoredEvent]] = {message_id: [] for message_id in message_ids}
+    for row in rows:
+        pages[row["message_id"]].append(
+            StoredEvent(
+                message_id=row["message_id"],
+                dedupe_key=row["dedupe_key"],
+                kind=EventKind(row["kind"]),
+                occurred_at=row["occurred_at"],
+                received_at=row["received_at"],
+                source=EventSource(row["source"]),
+                machine=row["machine"],
+                detail=row["detail"],
+                failure=failure_from(row),
+            )
+        )
+    return pages
