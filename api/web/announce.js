@@ -1,0 +1,35 @@
+/** Words for screen readers about what changed on the page, and short notices for everybody. */
+
+import { debounce, h } from "./dom.js";
+
+let waiting = [];
+
+const speak = debounce(() => {
+  const words = waiting.join(". ");
+  waiting = [];
+  // While a modal dialog is open the rest of the page is inert, its live regions too: speak inside the dialog as well.
+  const regions = [document.getElementById("announcer"), [...document.querySelectorAll("dialog[open] > [role=status]")].at(-1)];
+  for (const region of regions) if (region) region.textContent = words;
+}, 200);
+
+/**
+ * Says something politely: it waits until the screen reader has finished. Several at once are said together.
+ * @param {string} words
+ */
+export function announce(words) {
+  waiting.push(words);
+  speak();
+}
+
+/**
+ * Shows a short notice at the foot of the page and says it.
+ * @param {string} words
+ */
+export function notify(words) {
+  document.querySelector(".notice")?.remove();
+  const notice = h("div", { class: "notice", "aria-hidden": "true", popover: "manual", data: { testid: "notice" } }, words);
+  document.body.append(notice);
+  notice.showPopover();
+  setTimeout(() => notice.remove(), 5000);
+  announce(words);
+}
