@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from db.messages import COLUMNS, Message, message_from
+from db.messages import COLUMNS, POSITION, Message, message_from
 from db.pool import TENANT, Pool
 from mail.ids import PracticeId
 
@@ -37,7 +37,7 @@ class Changes:
 
 async def current_position(pool: Pool) -> int:
     """Where reading on from now begins."""
-    position: int = await pool.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+    position: int = await pool.fetchval(f"SELECT {POSITION}")
     return position
 
 
@@ -59,7 +59,7 @@ async def read_changes(
     """Messages changed by transaction `since` or a later one, at most `limit` and those that share the last one's
     transaction."""
     rows = await pool.fetch(
-        TENANT + "SELECT m.*, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS position "
+        TENANT + f"SELECT m.*, {POSITION} "
         "FROM tenant LEFT JOIN LATERAL ("
         f"SELECT {COLUMNS}, m.changed_xid::text::bigint AS transaction FROM message m "
         "WHERE m.practice_id = tenant.practice_id AND m.changed_xid >= $2::text::xid8 "

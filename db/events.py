@@ -225,3 +225,8 @@ async def page_of_events(
             )
         )
     return pages
+
+
+async def create_partitions(dispatcher: Pool) -> None:
+    """Makes the partitions of the next twelve months; those that stand are left alone."""
+    await dispatcher.execute("SELECT create_event_partitions(now() + interval '1 year')")

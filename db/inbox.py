@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from db.errors import SealBroken
 from db.pool import Connection, Pool
 from db.sealing import Sealer
 from mail.ids import AccountId, DeliveryId, PracticeId
@@ -17,14 +18,14 @@ _BODY = "webhook_delivery.body"
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One POST of an ESP, verified when it came; `body` is the raw bytes."""
+    """One POST of an ESP, verified when it came; `body` is the raw bytes, None when its seal doesn't open."""
 
     id: DeliveryId
     account_id: AccountId
     provider: str
     received_at: datetime
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes | None
 
 
 async def store_delivery(
@@ -53,7 +54,8 @@ async def store_delivery(
 async def find_practices_with_pending(dispatcher: Pool) -> Sequence[PracticeId]:
     """Practices with webhooks to apply, the one that waits longest first."""
     rows = await dispatcher.fetch(
-        "SELECT practice_id FROM webhook_delivery WHERE state = 'pending' GROUP BY practice_id ORDER BY min(received_at)"
+        "SELECT practice_id FROM webhook_delivery WHERE state = 'pending' "
+        "GROUP BY practice_id ORDER BY min(received_at)"
     )
     return [row["practice_id"] for row in rows]
 
@@ -109,11 +111,15 @@ async def touch_accounts(connection: Connection, practice_id: PracticeId, seen: 
 
 
 def _delivery(sealer: Sealer, practice_id: PracticeId, row: asyncpg.Record) -> Delivery:
+    try:
+        body = sealer.open(row["body"], _BODY, practice_id, row["id"])
+    except SealBroken:
+        body = None
     return Delivery(
         id=row["id"],
         account_id=row["account_id"],
         provider=row["provider"],
         received_at=row["received_at"],
         headers=orjson.loads(row["headers"]),
-        body=sealer.open(row["body"], _BODY, practice_id, row["id"]),
+        body=body,
     )

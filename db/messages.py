@@ -72,6 +72,17 @@ class MessageFilter:
     queued_to: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a list, and the position (see db.changes) at which it was read: what changes after it, a
+    subscription from there on will tell."""
+
+    messages: Sequence[Message]
+    position: int
+
+
+POSITION: Final = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS position"
+
 COLUMNS: Final = (
     "m.id, m.patient_id, m.account_id, m.account_kind, m.recipient, m.subject, m.track_opens, m.resend_of, "
     "m.queued_at, m.scheduled_at, m.verdict, m.cancelled_at, m.failed_at, m.sent_at, m.soft_returned_at, "
@@ -122,15 +133,15 @@ async def page_of_messages(
     limit: int,
     after: UUID | None,
     first_tracked: datetime,
-) -> Sequence[Message]:
+) -> Page:
     """Messages of a practice, newest first, those older than the message `after`."""
     where, arguments = _conditions(wanted, after, first_tracked, [practice_id, limit])
     rows = await pool.fetch(
-        TENANT + f"SELECT m.* FROM tenant CROSS JOIN LATERAL (SELECT {COLUMNS} FROM message m "
-        f"WHERE m.practice_id = tenant.practice_id{where} ORDER BY m.id DESC LIMIT $2) m",
+        TENANT + f"SELECT m.*, {POSITION} FROM tenant LEFT JOIN LATERAL (SELECT {COLUMNS} FROM message m "
+        f"WHERE m.practice_id = tenant.practice_id{where} ORDER BY m.id DESC LIMIT $2) m ON true",
         *arguments,
     )
-    return [message_from(row) for row in rows]
+    return Page([message_from(row) for row in rows if row["id"] is not None], rows[0]["position"])
 
 
 async def pages_by_patient(
@@ -141,19 +152,21 @@ async def pages_by_patient(
     limit: int,
     after: UUID | None,
     first_tracked: datetime,
-) -> dict[UUID, list[Message]]:
+) -> dict[UUID, Page]:
     """The same page for each of several patients, in one statement."""
     where, arguments = _conditions(wanted, after, first_tracked, [practice_id, limit, patient_ids])
     rows = await pool.fetch(
-        TENANT + "SELECT m.* FROM tenant CROSS JOIN unnest($3::uuid[]) AS wanted(patient_id) CROSS JOIN LATERAL ("
+        TENANT + f"SELECT wanted.patient_id AS wanted, m.*, {POSITION} "
+        "FROM tenant CROSS JOIN unnest($3::uuid[]) AS wanted(patient_id) LEFT JOIN LATERAL ("
         f"SELECT {COLUMNS} FROM message m WHERE m.practice_id = tenant.practice_id "
-        f"AND m.patient_id = wanted.patient_id{where} ORDER BY m.id DESC LIMIT $2) m",
+        f"AND m.patient_id = wanted.patient_id{where} ORDER BY m.id DESC LIMIT $2) m ON true",
         *arguments,
     )
-    pages: dict[UUID, list[Message]] = {patient_id: [] for patient_id in patient_ids}
+    found: dict[UUID, list[Message]] = {patient_id: [] for patient_id in patient_ids}
     for row in rows:
-        pages[row["patient_id"]].append(message_from(row))
-    return pages
+        if row["id"] is not None:
+            found[row["wanted"]].append(message_from(row))
+    return {patient_id: Page(messages, rows[0]["position"]) for patient_id, messages in found.items()}
 
 
 def _conditions(

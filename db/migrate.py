@@ -43,10 +43,11 @@ class Migration:
 
 def migrations() -> Sequence[Migration]:
     """The program's migrations, in order."""
-    found = []
-    for entry in files("db").joinpath("migrations").iterdir():
-        if match := _NAME.fullmatch(entry.name):
-            found.append(Migration(int(match[1]), entry.name, entry.read_text("utf-8")))
+    found = [
+        Migration(int(match[1]), entry.name, entry.read_text("utf-8"))
+        for entry in files("db").joinpath("migrations").iterdir()
+        if (match := _NAME.fullmatch(entry.name))
+    ]
     return sorted(found, key=lambda migration: migration.number)
 
 

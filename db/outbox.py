@@ -166,17 +166,6 @@ async def finish(
     return True
 
 
-def attempt_event(claimed: Claim, outcome: AttemptOutcome, event: Event) -> Event:
-    """`event` with the key of its attempt, so that writing it twice counts once."""
-    return Event(
-        kind=event.kind,
-        occurred_at=event.occurred_at,
-        dedupe_key=f"attempt/{claimed.number}/{outcome.value}",
-        failure=event.failure,
-        detail=event.detail,
-    )
-
-
 async def cancel(connection: Connection, practice_id: PracticeId, message_id: UUID, now: datetime) -> bool:
     """Withdraws a message that is queued and that no worker has in its hands; False otherwise."""
     free = await connection.fetchval(

@@ -64,9 +64,10 @@ class HttpResponse:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The ESP took the email; `provider_message_id` is how its events will name it."""
+    """The server took the email. `provider_message_id` is how an ESP's events will name it, `reply` what it said."""
 
     provider_message_id: str | None
+    reply: str = ""
 
 
 @dataclass(frozen=True, slots=True)

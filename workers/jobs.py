@@ -1,0 +1,88 @@
+"""Jobs: their names, how they are enqueued, and the notice that something changed.
+
+Everything that crosses Valkey is here, and it is ids alone. Valkey holds only the hurry: a job or notice that is lost
+costs a sweeper's round and nothing else, so nothing here raises when it is down.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import orjson
+import redis.asyncio
+import structlog
+from arq.connections import ArqRedis
+from redis.exceptions import RedisError
+
+from mail.ids import MessageId, PracticeId
+
+SEND: Final = "send"
+APPLY: Final = "apply"
+QUEUE: Final = "carepost:jobs"
+CHANGES: Final = "carepost:changes"
+
+_COALESCE: Final = 0.02
+_PATIENCE: Final = 1.0
+_log = structlog.get_logger("carepost.jobs")
+
+
+def connect(url: str) -> ArqRedis:
+    """A client that connects when it is first used, and again whenever it has to. Jobs are JSON, not pickles."""
+    pool = redis.asyncio.ConnectionPool.from_url(url, socket_connect_timeout=_PATIENCE)
+    return ArqRedis(pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads, default_queue_name=QUEUE)
+
+
+class Jobs:
+    """Wakes workers up. With `enabled` False every call does nothing, as when Valkey is gone."""
+
+    def __init__(self, client: ArqRedis, *, enabled: bool = True) -> None:
+        self._client = client
+        self._enabled = enabled
+        self._quiet_until = 0.0
+
+    async def send(self, practice_id: PracticeId, message_ids: Sequence[MessageId], at: datetime | None = None) -> None:
+        """Has messages sent now, or at the time given when that is within the hour; later ones are the sweeper's."""
+        if at is not None and at > datetime.now(UTC) + timedelta(hours=1):
+            return
+        for message_id in message_ids:
+            await self._enqueue(SEND, str(practice_id), str(message_id), defer_until=at)
+
+    async def apply(self) -> None:
+        """Has the inbox applied. Calls within 20 ms share a job, which starts after the last of them."""
+        slot = int(time.time() / _COALESCE) + 1
+        starts_at = datetime.fromtimestamp(slot * _COALESCE, UTC)
+        await self._enqueue(APPLY, job_id=f"{APPLY}:{slot}", defer_until=starts_at)
+
+    async def announce(self, practice_id: PracticeId) -> None:
+        """Tells every API process that messages of a practice changed; after the commit."""
+        await self._try(lambda: self._client.publish(CHANGES, str(practice_id)))
+
+    async def _enqueue(
+        self, name: str, *ids: str, job_id: str | None = None, defer_until: datetime | None = None
+    ) -> None:
+        # None for an answer means that a job of this id waits already: it will see what we have committed.
+        await self._try(lambda: self._client.enqueue_job(name, *ids, _job_id=job_id, _defer_until=defer_until))
+
+    async def _try(self, call: Callable[[], Awaitable[object]]) -> None:
+        """Waits a second at most, and after a failure doesn't try again for one."""
+        if not self._enabled or time.monotonic() < self._quiet_until:
+            return
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await call()
+        except (RedisError, OSError, TimeoutError) as error:
+            self._quiet_until = time.monotonic() + _PATIENCE
+            _log.warning("valkey is out of reach; the sweeper takes over", error=type(error).__name__)
+
+
+async def listen(client: ArqRedis) -> AsyncIterator[PracticeId]:
+    """The practices in which messages change, as they are announced. Raises `RedisError` or `OSError` when the
+    connection ends."""
+    async with client.pubsub() as subscription:
+        await subscription.subscribe(CHANGES)
+        async for item in subscription.listen():
+            if item["type"] == "message":
+                yield PracticeId(UUID(item["data"].decode()))

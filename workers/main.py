@@ -1,0 +1,128 @@
+"""The worker process: arq for the hurry, the sweeper for the promise."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+import structlog
+from arq.worker import Worker, func
+from redis.exceptions import RedisError
+
+from db.migrate import check_migrated
+from db.pool import Database, PoolSize
+from db.sealing import Sealer
+from mail.ids import PracticeId
+from workers import jobs
+from workers.apply import Applier
+from workers.jobs import Jobs
+from workers.send import Sender
+from workers.sweep import Sweeper
+from workers.transports.http import HttpTransport
+from workers.transports.smtp import SmtpTransport
+
+_DRAIN_SECONDS: Final = 20.0
+_log = structlog.get_logger("carepost.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """What a worker needs to know. `lease` is how long a claim on a message holds, `sweep_interval` how far apart
+    the sweeper's rounds are, `poll_delay` in seconds how soon arq sees a job."""
+
+    database_url: str
+    redis_url: str
+    sealer: Sealer
+    lease: timedelta = timedelta(seconds=90)
+    sweep_interval: timedelta = timedelta(seconds=10)
+    poll_delay: float = 0.01
+    enqueue: bool = True
+
+
+async def run_worker(config: WorkerConfig, stop: asyncio.Event) -> None:
+    """Works until `stop` is set, then lets what is in hand finish."""
+    # arq logs the arguments of every job; they are ids, but a line a job is noise.
+    logging.getLogger("arq").setLevel(logging.WARNING)
+    async with contextlib.AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database(config.database_url, PoolSize(1, 10)))
+        async with database.app.acquire() as connection:
+            await check_migrated(connection)
+        http = await stack.enter_async_context(HttpTransport())
+        smtp = await stack.enter_async_context(SmtpTransport(http))
+        client = jobs.connect(config.redis_url)
+        stack.push_async_callback(client.aclose)
+        hurry = Jobs(client, enabled=config.enqueue)
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        sender = Sender(database, config.sealer, hurry, http, smtp, worker=name, lease=config.lease)
+        applier = Applier(database, config.sealer, hurry)
+        sweeper = Sweeper(database, sender, applier, config.sweep_interval)
+        _log.info("worker is ready", worker=name)
+        tasks = [
+            asyncio.create_task(sweeper.run(), name="sweeper"),
+            asyncio.create_task(_run_jobs(config, sender, applier, stop), name="jobs"),
+        ]
+        await stop.wait()
+        tasks[0].cancel()
+        await asyncio.wait(tasks, timeout=_DRAIN_SECONDS + 5)
+        _log.info("worker has stopped", worker=name)
+
+
+async def _run_jobs(config: WorkerConfig, sender: Sender, applier: Applier, stop: asyncio.Event) -> None:
+    """Runs arq until `stop`, and again whenever Valkey went away and came back."""
+
+    async def send(ctx: dict[str, Any], practice_id: str, message_id: str) -> None:
+        with _surviving(jobs.SEND):
+            await sender.send(PracticeId(UUID(practice_id)), UUID(message_id))
+
+    async def apply(ctx: dict[str, Any]) -> None:
+        with _surviving(jobs.APPLY):
+            await applier.apply_pending()
+
+    while not stop.is_set():
+        worker = Worker(
+            # One try, no kept result: Postgres decides what is done again (see workers.sweep).
+            functions=[
+                func(send, name=jobs.SEND, max_tries=1, keep_result=0, timeout=config.lease),
+                func(apply, name=jobs.APPLY, max_tries=1, keep_result=0, timeout=config.lease),
+            ],
+            redis_pool=jobs.connect(config.redis_url),
+            queue_name=jobs.QUEUE,
+            handle_signals=False,
+            max_jobs=50,
+            poll_delay=config.poll_delay,
+            keep_result=0,
+            job_serializer=orjson.dumps,
+            job_deserializer=orjson.loads,
+            log_results=False,
+        )
+        running = asyncio.create_task(worker.async_run())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if stop.is_set():
+            worker.allow_pick_jobs = False
+            if worker.tasks:
+                await asyncio.wait(worker.tasks.values(), timeout=_DRAIN_SECONDS)
+        running.cancel()
+        ended = (await asyncio.gather(running, return_exceptions=True))[0]
+        with contextlib.suppress(RedisError, OSError, asyncio.CancelledError):
+            await worker.close()
+        if not stop.is_set():
+            _log.warning("valkey went away; the sweeper carries on", error=type(ended).__name__)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 1)
+
+
+@contextlib.contextmanager
+def _surviving(job: str) -> Any:
+    """A job that fails is logged and left to the sweeper: an exception would only end it for good."""
+    try:
+        yield
+    except Exception as error:
+        _log.exception("job failed; the sweeper takes over", job=job, error=type(error).__name__)

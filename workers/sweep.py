@@ -1,0 +1,69 @@
+"""The sweeper: finishes everything that no job finished, so that Valkey may lose what it likes.
+
+A round sends what is due, applies what is pending, and joins what was parked. Rounds are at most `interval` apart.
+"""
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from db.events import create_partitions
+from db.outbox import Due, find_due
+from db.pool import Database
+from workers.apply import Applier
+from workers.send import Sender
+
+_BATCH: Final = 500
+_AT_ONCE: Final = 16
+_log = structlog.get_logger("carepost.sweep")
+
+
+class Sweeper:
+    """One a worker process; several at once do no harm."""
+
+    def __init__(self, database: Database, sender: Sender, applier: Applier, interval: timedelta) -> None:
+        self._database = database
+        self._sender = sender
+        self._applier = applier
+        self._interval = interval
+
+    async def run(self) -> None:
+        """Rounds until cancelled; a round that fails is logged and followed by the next."""
+        while True:
+            try:
+                await self.sweep()
+            except Exception as error:
+                _log.warning("a sweep failed; the next one follows", error=type(error).__name__)
+            await asyncio.sleep(self._interval.total_seconds())
+
+    async def sweep(self) -> None:
+        """One round."""
+        await self._applier.apply_pending()
+        await self._applier.join_parked()
+        await self._send_due()
+        await create_partitions(self._database.dispatcher)
+
+    async def _send_due(self) -> None:
+        tried: set[Due] = set()
+        at_once = asyncio.Semaphore(_AT_ONCE)
+
+        async def send(due: Due) -> None:
+            async with at_once:
+                try:
+                    await self._sender.send(due.practice_id, due.message_id)
+                except Exception as error:
+                    _log.exception(
+                        "a message could not be sent", message=str(due.message_id), error=type(error).__name__
+                    )
+
+        while True:
+            # What is still due after we tried it is in another worker's hands, or was put off by seconds.
+            fresh = [due for due in await find_due(self._database.dispatcher, _BATCH) if due not in tried]
+            if not fresh:
+                return
+            tried.update(fresh)
+            async with asyncio.TaskGroup() as group:
+                for due in fresh:
+                    group.create_task(send(due))

@@ -1,0 +1,49 @@
+"""HTTP to ESPs: kept-alive connections, one pool for the process."""
+
+from typing import Final, Self
+
+import httpx2
+
+from mail.failure import Failure, FailureKind, one_line
+from mail.providers.base import HttpRequest, HttpResponse
+from workers.errors import TransportAmbiguous, TransportUnavailable
+
+_TIMEOUT: Final = httpx2.Timeout(30.0, connect=10.0, pool=30.0)
+_LIMITS: Final = httpx2.Limits(max_connections=64, max_keepalive_connections=32, keepalive_expiry=30.0)
+_BODY_LIMIT: Final = 1 << 20
+
+
+class HttpTransport:
+    """Makes the requests that providers build. Use as an async context manager."""
+
+    def __init__(self) -> None:
+        # No redirects: an ESP's API doesn't use them, and a credential must not follow one.
+        self._client = httpx2.AsyncClient(timeout=_TIMEOUT, limits=_LIMITS, follow_redirects=False, trust_env=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """The answer, its body cut at 1 MiB. Raises `TransportUnavailable` and `TransportAmbiguous`."""
+        try:
+            async with self._client.stream(
+                request.method, request.url, headers=dict(request.headers), content=request.body
+            ) as response:
+                body = bytearray()
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > _BODY_LIMIT:
+                        break
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return HttpResponse(response.status_code, headers, bytes(body[:_BODY_LIMIT]))
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol) as error:
+            raise TransportUnavailable(_failure(error)) from error
+        except httpx2.TransportError as error:
+            raise TransportAmbiguous(_failure(error)) from error
+
+
+def _failure(error: Exception) -> Failure:
+    return Failure(FailureKind.UNREACHABLE, reason=one_line(f"{type(error).__name__}: {error}"))

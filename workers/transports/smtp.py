@@ -1,0 +1,189 @@
+"""SMTP to the practice's own servers: kept-open connections for each account, a bounded number at once.
+
+RFC 5321 (protocol), RFC 6531 (SMTPUTF8), RFC 6409 (submission).
+"""
+
+import asyncio
+import ssl
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+import aiosmtplib
+
+from mail.failure import Failure, FailureKind, failure_from_reply, one_line
+from mail.message import Email
+from mail.mime import render
+from mail.providers.base import Accepted, Answer, Refused, TryAgain
+from mail.servers import AccessToken, Security, SmtpServer, read_token, token_request
+from workers.errors import TransportAmbiguous, TransportUnavailable
+from workers.transports.http import HttpTransport
+
+CONNECTIONS_PER_SERVER: Final = 4
+_TIMEOUT: Final = 30.0
+_IDLE_LIMIT: Final = 30.0
+_TOKEN_MARGIN: Final = 60.0
+
+
+@dataclass(slots=True)
+class _Connection:
+    client: aiosmtplib.SMTP
+    used_at: float
+
+
+@dataclass(slots=True)
+class _ServerPool:
+    """Connections to one server under one login."""
+
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONNECTIONS_PER_SERVER))
+    idle: list[_Connection] = field(default_factory=list)
+
+
+class SmtpTransport:
+    """Hands emails over. Use as an async context manager; `http` fetches access tokens for XOAUTH2."""
+
+    def __init__(self, http: HttpTransport) -> None:
+        self._http = http
+        self._pools: dict[SmtpServer, _ServerPool] = defaultdict(_ServerPool)
+        self._tokens: dict[SmtpServer, tuple[AccessToken, float]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for pool in self._pools.values():
+            for connection in pool.idle:
+                await _quit(connection.client)
+
+    async def send(self, server: SmtpServer, email: Email) -> Answer:
+        """What the server said. Raises `TransportUnavailable` and `TransportAmbiguous`."""
+        content = render(email)
+        pool = self._pools[server]
+        async with pool.slots:
+            while True:
+                connection, reused = await self._connection(server, pool)
+                try:
+                    answer = await _hand_over(connection.client, email, content)
+                except TransportUnavailable:
+                    connection.client.close()
+                    if reused:
+                        # The server closed the connection while it was idle; nothing was handed over.
+                        continue
+                    raise
+                except BaseException:
+                    connection.client.close()
+                    raise
+                if connection.client.is_connected:
+                    connection.used_at = time.monotonic()
+                    pool.idle.append(connection)
+                return answer
+
+    async def _connection(self, server: SmtpServer, pool: _ServerPool) -> tuple[_Connection, bool]:
+        while pool.idle:
+            connection = pool.idle.pop()
+            if connection.client.is_connected and time.monotonic() - connection.used_at < _IDLE_LIMIT:
+                return connection, True
+            await _quit(connection.client)
+        return _Connection(await self._connect(server), time.monotonic()), False
+
+    async def _connect(self, server: SmtpServer) -> aiosmtplib.SMTP:
+        token = await self._access_token(server) if server.oauth else None
+        client = aiosmtplib.SMTP(
+            hostname=server.host,
+            port=server.port,
+            use_tls=server.security is Security.TLS,
+            start_tls=server.security is Security.STARTTLS,
+            tls_context=None if server.security is Security.NONE else _tls_context(server),
+            timeout=_TIMEOUT,
+        )
+        try:
+            await client.connect()
+            if token is not None:
+                await client.auth_xoauth2(server.username, token.value)
+            elif server.username:
+                await client.login(server.username, server.password)
+        except aiosmtplib.SMTPAuthenticationError as error:
+            client.close()
+            self._tokens.pop(server, None)
+            failure = failure_from_reply(
+                f"{error.code} {error.message}", smtp_code=error.code, kind=FailureKind.ACCOUNT
+            )
+            raise TransportUnavailable(failure) from error
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            client.close()
+            raise TransportUnavailable(_unreachable(error)) from error
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    async def _access_token(self, server: SmtpServer) -> AccessToken:
+        assert server.oauth is not None
+        held = self._tokens.get(server)
+        if held is not None and time.monotonic() < held[1]:
+            return held[0]
+        try:
+            response = await self._http.send(token_request(server.oauth))
+        except TransportAmbiguous as error:
+            raise TransportUnavailable(error.failure) from error
+        token = read_token(response)
+        if isinstance(token, Failure):
+            raise TransportUnavailable(token)
+        self._tokens[server] = (token, time.monotonic() + token.seconds - _TOKEN_MARGIN)
+        return token
+
+
+async def _hand_over(client: aiosmtplib.SMTP, email: Email, content: bytes) -> Answer:
+    """MAIL, RCPT and DATA (RFC 5321 section 3.3), step by step, to know whether the content had left."""
+    needs_utf8 = not (email.sender.email.isascii() and email.recipient.email.isascii())
+    if needs_utf8 and not client.supports_extension("SMTPUTF8"):
+        return Refused(Failure(FailureKind.POLICY, reason="The mail server takes no non-ASCII addresses (RFC 6531)."))
+    options = [f"SIZE={len(content)}"] if client.supports_extension("SIZE") else []
+    if needs_utf8:
+        options += ["SMTPUTF8", "BODY=8BITMIME"]
+    encoding = "utf-8" if needs_utf8 else "ascii"
+    try:
+        await client.mail(email.sender.email, options=options, encoding=encoding)
+        await client.rcpt(email.recipient.email, encoding=encoding)
+    except aiosmtplib.SMTPResponseException as error:
+        return await _reset(client, error)
+    except (aiosmtplib.SMTPException, OSError) as error:
+        raise TransportUnavailable(_unreachable(error)) from error
+    try:
+        reply = await client.data(content)
+    except aiosmtplib.SMTPResponseException as error:
+        return await _reset(client, error)
+    except (aiosmtplib.SMTPException, OSError) as error:
+        raise TransportAmbiguous(_unreachable(error)) from error
+    return Accepted(None, one_line(f"{reply.code} {reply.message}"))
+
+
+async def _reset(client: aiosmtplib.SMTP, error: aiosmtplib.SMTPResponseException) -> Answer:
+    """A refusal, after which the connection is made fit for the next email or closed."""
+    try:
+        await client.rset()
+    except (aiosmtplib.SMTPException, OSError):
+        client.close()
+    failure = failure_from_reply(f"{error.code} {error.message}", smtp_code=error.code)
+    # 421 closes the channel and 4yz may pass (RFC 5321 section 4.2.1); 535 and the like were caught at login.
+    return TryAgain(failure) if 400 <= error.code < 500 else Refused(failure)
+
+
+def _tls_context(server: SmtpServer) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=server.ca or None)
+    if server.ca:
+        context.load_default_certs()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _unreachable(error: Exception) -> Failure:
+    return failure_from_reply(f"{type(error).__name__}: {error}", kind=FailureKind.UNREACHABLE)
+
+
+async def _quit(client: aiosmtplib.SMTP) -> None:
+    try:
+        await asyncio.wait_for(client.quit(), 2)
+    except (aiosmtplib.SMTPException, OSError, TimeoutError):
+        client.close()
