@@ -1,0 +1,28 @@
+"""The adapters of the ESPs, by the name that stands in their webhook URLs. One row per ESP."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from mail.errors import MailError
+from mail.providers.base import Provider
+from mail.providers.postmark import Postmark
+from mail.providers.sendgrid import SendGrid
+
+_ALL: tuple[Provider, ...] = (
+    Postmark(),
+    SendGrid(),
+)
+
+PROVIDERS: Mapping[str, Provider] = MappingProxyType({each.name: each for each in _ALL})
+
+
+class UnknownProvider(MailError, LookupError):
+    """No adapter has this name."""
+
+
+def provider(name: str) -> Provider:
+    """The adapter of one ESP; raises `UnknownProvider`."""
+    try:
+        return PROVIDERS[name]
+    except KeyError:
+        raise UnknownProvider(f"no such email service provider; there are {', '.join(PROVIDERS)}") from None

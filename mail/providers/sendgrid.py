@@ -1,0 +1,266 @@
+"""SendGrid (Twilio).
+
+Pages, at twilio.com/docs/sendgrid: "Mail Send" and "Errors" (v3 API), "Event Webhook Reference", "Getting
+Started with the Event Webhook Security Features", glossary "Blocks" and "Throttling".
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from mail.errors import WebhookRejected
+from mail.event import Event, EventKind
+from mail.failure import Failure, FailureKind, one_line
+from mail.message import Address, Email
+from mail.providers import exchange, reading, signatures
+from mail.providers.base import (
+    Accepted,
+    Answer,
+    Capabilities,
+    CredentialField,
+    HttpRequest,
+    HttpResponse,
+    Reading,
+    Refused,
+    TryAgain,
+    WebhookRequest,
+)
+
+_GLOBAL_URL: Final = "https://api.sendgrid.com"  # the EU's is https://api.eu.sendgrid.com
+_SIGNATURE: Final = "x-twilio-email-event-webhook-signature"
+_TIMESTAMP: Final = "x-twilio-email-event-webhook-timestamp"
+
+# Event Webhook Reference: `event`. A bounce is told apart by its type, below.
+_EVENTS: Mapping[str, EventKind] = {
+    "processed": EventKind.QUEUED,
+    "deferred": EventKind.DEFERRED,
+    "delivered": EventKind.DELIVERED,
+    "bounce": EventKind.BOUNCED,
+    "dropped": EventKind.REJECTED,
+    "open": EventKind.OPENED,
+    "click": EventKind.CLICKED,
+    "spamreport": EventKind.COMPLAINED,
+    "unsubscribe": EventKind.UNSUBSCRIBED,
+    "group_unsubscribe": EventKind.UNSUBSCRIBED,
+    "group_resubscribe": EventKind.RESUBSCRIBED,
+}
+
+# An event of the whole account, which names no message.
+_ABOUT_ACCOUNT = frozenset({"account_status_change"})
+
+# Event Webhook Reference and glossary "Blocks": `type` of a bounce. A block is a refusal of this email by a
+# deny list or filter, or a deferral that went on for 72 hours. SendGrid calls it temporary and goes on
+# sending to the address, so it is final only where the destination's code says so. Types that we don't know
+# are read as blocked.
+_BOUNCES: Mapping[str, EventKind] = {
+    "": EventKind.BOUNCED,  # older accounts: bounces only, untyped
+    "bounce": EventKind.BOUNCED,
+    "expired": EventKind.BOUNCED,
+    "blocked": EventKind.SOFT_BOUNCED,
+}
+
+# Bounces API, "classifications"; None where it covers several of our kinds and the reply must tell.
+_CLASSIFICATIONS: Mapping[str, FailureKind | None] = {
+    "invalid address": FailureKind.ADDRESS_UNKNOWN,
+    "technical": FailureKind.UNREACHABLE,
+    "technical failure": FailureKind.UNREACHABLE,
+    "content": FailureKind.SPAM,
+    "reputation": FailureKind.REPUTATION,
+    "frequency or volume too high": FailureKind.REPUTATION,
+    "mailbox unavailable": None,
+    "unclassified": None,
+}
+
+# Event Webhook Reference: `reason` of a drop. Others: FailureKind.OTHER.
+_DROPS: Mapping[str, FailureKind] = {
+    "bounced address": FailureKind.SUPPRESSED,
+    "unsubscribed address": FailureKind.SUPPRESSED,
+    "spam reporting address": FailureKind.SUPPRESSED,
+    "invalid": FailureKind.ADDRESS_UNKNOWN,
+    "spam content": FailureKind.SPAM,
+    "invalid smtpapi header": FailureKind.CONTENT,
+    "recipient list over package quota": FailureKind.ACCOUNT,
+}
+
+# v3 "Errors". 401 also says that credits are used up, 403 that the From address isn't verified.
+_ANSWERS: Mapping[int, FailureKind] = {
+    400: FailureKind.CONTENT,
+    401: FailureKind.ACCOUNT,
+    403: FailureKind.ACCOUNT,
+    404: FailureKind.ACCOUNT,
+    405: FailureKind.ACCOUNT,
+    408: FailureKind.UNREACHABLE,
+    413: FailureKind.TOO_LARGE,
+    429: FailureKind.ACCOUNT,
+    451: FailureKind.ACCOUNT,  # data residency: the key belongs to the other region
+}
+
+# v3 "Errors": `field` of a 400, by its beginning.
+_FIELDS: Mapping[str, FailureKind] = {
+    "personalizations": FailureKind.ADDRESS_UNKNOWN,
+    "from": FailureKind.ACCOUNT,
+    "reply_to": FailureKind.ACCOUNT,
+}
+
+
+class SendGrid:
+    """SendGrid's v3 API and Signed Event Webhook."""
+
+    name: str = "sendgrid"
+    label: str = "SendGrid"
+    capabilities: Capabilities = Capabilities(
+        delivery=True, opens=True, machine_opens=True, tracking_switch=True, metadata=True, idempotency=False
+    )
+    credential_fields: Sequence[CredentialField] = (
+        CredentialField("api_key", "API key"),
+        CredentialField(exchange.BASE_URL, "API base URL", required=False, secret=False),
+    )
+    kept_headers: Sequence[str] = (_SIGNATURE, _TIMESTAMP)
+    generates_webhook_secret: bool = False
+    unavailable_status: int = 503
+
+    def check_credentials(self, credentials: Mapping[str, str]) -> None:
+        exchange.check_credentials(self.credential_fields, credentials)
+
+    def check_webhook_secret(self, secret: str) -> None:
+        signatures.p256_key(secret)
+
+    def webhook_url(self, url: str, secret: str | None) -> str:
+        return url
+
+    def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
+        base_url = credentials.get(exchange.BASE_URL) or _GLOBAL_URL
+        headers = {"authorization": f"Bearer {credentials['api_key']}"}
+        return exchange.json_post(f"{base_url.rstrip('/')}/v3/mail/send", headers, _payload(email))
+
+    def read_answer(self, response: HttpResponse) -> Answer:
+        if response.status == 202:
+            return Accepted(_before_dot(one_line(response.headers.get("x-message-id", ""))))
+        messages, fields = _errors(response.body)
+        kind = _ANSWERS.get(response.status, FailureKind.OTHER)
+        if response.status == 400:
+            kind = next((_FIELDS[name] for name in fields if name in _FIELDS), kind)
+        failure = Failure(kind, reason=one_line("; ".join(messages)) or f"HTTP {response.status}")
+        # 200 means checked and not queued (sandbox mode), so it is no acceptance.
+        return (
+            TryAgain(failure, exchange.wait(response.headers)) if exchange.passes(response.status) else Refused(failure)
+        )
+
+    def verify_webhook(self, request: WebhookRequest, secrets: Sequence[str]) -> None:
+        """ECDSA over timestamp and raw body. No age limit: retries come for a day, and the dedupe key
+        makes a replay harmless."""
+        signature = signatures.decode(request.headers.get(_SIGNATURE, ""))
+        timestamp = request.headers.get(_TIMESTAMP, "")
+        if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 20):
+            raise WebhookRejected("the timestamp is missing or malformed")
+        signed = timestamp.encode() + request.body
+        if not any(signatures.signed_by(secret, signature, signed) for secret in secrets):
+            raise WebhookRejected("the signature is wrong")
+
+    def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> Reading:
+        try:
+            events = reading.decode(body)
+        except reading.Malformed as malformed:
+            return reading.not_readable(str(malformed))
+        if not isinstance(events, list):
+            return reading.not_readable("the body is not a list of events")
+        return reading.read_each(events, _event)
+
+
+def _payload(email: Email) -> dict[str, object]:
+    content = [{"type": "text/plain", "value": email.text}]
+    if email.html is not None:
+        # Mail Send: text/plain stands first, and no part may be empty.
+        content = [part for part in content if part["value"]] + [{"type": "text/html", "value": email.html}]
+    payload: dict[str, object] = {
+        "personalizations": [{"to": [_mailbox(email.recipient)]}],
+        "from": _mailbox(email.sender),
+        "subject": email.subject,
+        "content": content,
+        "headers": {"Message-ID": email.rfc_message_id, "Auto-Submitted": "auto-generated"},
+        "custom_args": {reading.METADATA_KEY: str(email.id)},
+        "tracking_settings": {
+            "open_tracking": {"enable": email.track_opens},
+            # Links in health mail are not ours to rewrite.
+            "click_tracking": {"enable": False, "enable_text": False},
+        },
+    }
+    if email.reply_to:
+        payload["reply_to"] = _mailbox(email.reply_to)
+    return payload
+
+
+def _mailbox(address: Address) -> dict[str, str]:
+    return {"email": address.email, "name": address.name} if address.name else {"email": address.email}
+
+
+def _errors(body: bytes) -> tuple[list[str], list[str]]:
+    """The messages of an error answer, and the first part of each field that they name."""
+    listed = reading.decode_object(body).get("errors")
+    errors = [error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else []
+    messages = [reading.text(error, "message") for error in errors]
+    fields = [reading.text(error, "field").partition(".")[0].partition("[")[0] for error in errors]
+    return [message for message in messages if message], fields
+
+
+def _before_dot(message_id: str) -> str | None:
+    """Events name an email by its X-Message-Id, a dot, and which of SendGrid's servers filtered it."""
+    return message_id.partition(".")[0] or None
+
+
+def _event(fields: reading.Fields) -> Event | None:
+    name = reading.text(fields, "event")
+    if not name:
+        raise reading.Malformed("the event has no type")
+    message_id = reading.our_id(fields)
+    provider_message_id = _before_dot(reading.text(fields, "sg_message_id"))
+    if message_id is None and provider_message_id is None:
+        if name in _ABOUT_ACCOUNT:
+            return None
+        raise reading.Malformed("the event names no message")
+    kind, detail, failure = _outcome(name, fields)
+    occurred_at = reading.epoch_time(fields.get("timestamp"))
+    machine = kind is EventKind.OPENED and fields.get("sg_machine_open") in (True, "true")
+    # sg_event_id may change from one delivery of an event to the next (sendgrid-nodejs #1435), so the key is
+    # what the event says. Two opens within one second become one, unless one is a machine's: no loss, since
+    # neither says more than the other.
+    key = reading.dedupe_key(
+        str(message_id),
+        provider_message_id,
+        detail,
+        occurred_at,
+        machine,
+        reading.text(fields, "url"),
+        reading.text(fields, "attempt"),
+        reading.text(fields, "asm_group_id"),
+    )
+    return Event(
+        kind=kind,
+        occurred_at=occurred_at,
+        dedupe_key=key,
+        message_id=message_id,
+        provider_message_id=provider_message_id,
+        recipient=reading.text(fields, "email") or None,
+        machine=machine,
+        failure=failure,
+        detail=detail,
+    )
+
+
+def _outcome(name: str, fields: reading.Fields) -> tuple[EventKind, str, Failure | None]:
+    """Kind, detail and failure of an event by its name."""
+    kind = _EVENTS.get(name, EventKind.UNKNOWN)
+    reason, status = reading.text(fields, "reason"), reading.text(fields, "status")
+    match name:
+        case "bounce":
+            bounce = reading.text(fields, "type")
+            vendor = _CLASSIFICATIONS.get(reading.text(fields, "bounce_classification").lower())
+            failure = reading.refusal(reason, status=status, vendor=vendor)
+            kind = reading.final(_BOUNCES.get(bounce, EventKind.SOFT_BOUNCED), failure)
+            return kind, f"bounce/{bounce}" if bounce else name, failure
+        case "dropped":
+            failure = Failure(_DROPS.get(reason.lower(), FailureKind.OTHER), reason=reason)
+            return kind, f"dropped/{reason}" if reason.lower() in _DROPS else name, failure
+        case "deferred":
+            return kind, name, reading.refusal(reading.text(fields, "response") or reason, status=status)
+        case _:
+            return kind, name, None
