@@ -29,7 +29,7 @@ export class Compose {
     this.account = h("select", { on: { change: () => this.#hintAccount() } }, h("option", { value: "" }, "Loading…"));
     this.accountHint = h("span");
     this.subject = h("input", { type: "text", autocomplete: "off", required: true });
-    this.text = h("textarea", { rows: "9", required: true });
+    this.text = h("textarea", { rows: "7", required: true });
     this.later = h("input", { type: "checkbox", on: { change: () => this.#toggleLater() } });
     this.sendAt = h("input", { type: "datetime-local", on: { input: () => this.#hintTime() } });
     this.timeHint = h("span");

@@ -72,6 +72,7 @@ export function explainBy(button, tip) {
     wasShown = isShown();
   });
   button.addEventListener("focus", () => {
+    clearTimeout(timer);
     if (button.matches(":focus-visible")) show(button, tip);
   });
   button.addEventListener("blur", () => soon(() => isShown() && !tip.matches(":hover") && hide(), 0));
