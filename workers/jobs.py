@@ -78,11 +78,13 @@ class Jobs:
             _log.warning("valkey is out of reach; the sweeper takes over", error=type(error).__name__)
 
 
-async def listen(client: ArqRedis) -> AsyncIterator[PracticeId]:
-    """The practices in which messages change, as they are announced. Raises `RedisError` or `OSError` when the
-    connection ends."""
+async def listen(client: ArqRedis, on_ready: Callable[[], None]) -> AsyncIterator[PracticeId]:
+    """The practices in which messages change, as they are announced; `on_ready` is called once none is missed from
+    then on. Raises `RedisError` or `OSError` when the connection ends."""
     async with client.pubsub() as subscription:
         await subscription.subscribe(CHANGES)
         async for item in subscription.listen():
-            if item["type"] == "message":
+            if item["type"] == "subscribe":
+                on_ready()
+            elif item["type"] == "message":
                 yield PracticeId(UUID(item["data"].decode()))

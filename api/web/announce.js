@@ -2,11 +2,12 @@
 
 import { debounce, h } from "./dom.js";
 
-let waiting = [];
+/** What waits to be said, by what it is about. */
+const waiting = new Map();
 
 const speak = debounce(() => {
-  const words = waiting.join(". ");
-  waiting = [];
+  const words = [...waiting.values()].join(". ");
+  waiting.clear();
   // While a modal dialog is open the rest of the page is inert, its live regions too: speak inside the dialog as well.
   const regions = [document.getElementById("announcer"), [...document.querySelectorAll("dialog[open] > [role=status]")].at(-1)];
   for (const region of regions) if (region) region.textContent = words;
@@ -15,9 +16,10 @@ const speak = debounce(() => {
 /**
  * Says something politely: it waits until the screen reader has finished. Several at once are said together.
  * @param {string} words
+ * @param {string} [about] of several about the same thing only the last is said
  */
-export function announce(words) {
-  waiting.push(words);
+export function announce(words, about = words) {
+  waiting.set(about, words);
   speak();
 }
 

@@ -16,17 +16,23 @@ import { roleWords } from "./words.js";
 
 const app = document.getElementById("app");
 
-/** @type {{session: Session, render: () => void} | null} */
+/** @type {{session: Session, render: () => void, dispose: () => void} | null} */
 let entered = null;
 
 function leave(reason = "") {
   forgetToken();
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.remove();
-  entered?.session.leave();
+  entered?.dispose();
   entered = null;
   document.title = "Sign in · Carepost";
   fill(app, signIn({ reason, onToken: enterWith }));
   app.querySelector("textarea").focus();
+}
+
+/** Unlike a sign-in that ran out, this isn't to be taken up where it was left. */
+function signOut() {
+  history.replaceState(null, "", location.pathname + location.search);
+  leave();
 }
 
 /** @returns {Promise<string>} what is wrong with the token, or "" */
@@ -43,9 +49,9 @@ async function enterWith(value) {
 
 async function enter() {
   const session = await Session.enter(token(), () => leave("Your sign-in has ended: the token is no longer valid. Sign in again."));
-  entered?.session.leave();
+  entered?.dispose();
   useTimeZone(session.viewer.practice.timeZone);
-  entered = { session, render: shell(session) };
+  entered = { session, ...shell(session) };
   entered.render();
 }
 
@@ -74,13 +80,17 @@ function shell(session) {
       h("span", { class: "practice", title: `Times are shown in ${timeZone()}`, data: { testid: "practice" } }, viewer.practice.name),
       h("span", { class: "tag role", data: { testid: "role" } }, roleWords(viewer.role)),
     ),
-    h("button", { type: "button", class: "button quiet", "aria-label": "Sign out", on: { click: () => leave() } }, icon("signOut"), h("span", { class: "wide-only" }, "Sign out")),
+    h("button", { type: "button", class: "button quiet", "aria-label": "Sign out", on: { click: signOut } }, icon("signOut"), h("span", { class: "wide-only" }, "Sign out")),
   );
   const body = h("div", { class: "body" }, patients.element, main);
   fill(app, skip, header, body);
 
   let shown = { key: "", view: /** @type {any} */ (null) };
-  return () => {
+  const dispose = () => {
+    shown.view?.dispose?.();
+    session.leave();
+  };
+  const render = () => {
     const now = route();
     const accounts = now.view === "accounts" && isAdmin;
     const key = accounts ? "accounts" : (now.patient ?? "");
@@ -102,6 +112,7 @@ function shell(session) {
     }
     shown.view.show(now, { first });
   };
+  return { render, dispose };
 }
 
 function nobody() {

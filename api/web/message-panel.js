@@ -85,7 +85,7 @@ export class MessagePanel {
       this.#show();
       // The body never changes: shown once, so that a live change doesn't scroll the frame back.
       if (!before) fill(this.body, messageBody(message));
-      if (live && before?.status !== message.status) announce(`${message.subject}: ${message.statusLabel}`);
+      if (live && before?.status !== message.status) announce(`${message.subject}: ${message.statusLabel}`, message.id);
       this.alert.hidden = true;
     } catch (error) {
       this.content.removeAttribute("aria-busy");

@@ -159,7 +159,7 @@ export class MessageList extends EventTarget {
     const before = this.#rows.get(message.id)?.message;
     const news = !before || before.status !== message.status;
     this.#put(message, { highlight: news });
-    if (news) announce(`${message.subject}: ${message.statusLabel}`);
+    if (news) announce(`${message.subject}: ${message.statusLabel}`, message.id);
     this.dispatchEvent(new CustomEvent("change", { detail: message }));
   }
 

@@ -7,6 +7,8 @@ import { MESSAGE_EVENTS } from "./operations.js";
 import { eventWords, sourceOf } from "./words.js";
 
 const PAGE = 50;
+/** Pages asked for at once; hardly a message has more than one. */
+const PAGES = 4;
 /** A report that comes later than this after the event says so. */
 const LATE = 120_000;
 
@@ -72,7 +74,7 @@ export class Timeline {
   }
 
   /**
-   * Events are appended and never changed, so asking again only adds.
+   * Events are never changed, so asking again only adds; a late one may belong anywhere, so all is asked for.
    * @param {object} [options]
    * @param {boolean} [options.more] the page after the last one
    * @param {boolean} [options.live] highlight what is new
@@ -80,17 +82,18 @@ export class Timeline {
   async load({ more = false, live = false } = {}) {
     this.#loads += 1;
     const load = this.#loads;
-    const known = this.#after;
-    const { message } = await this.api.request(MESSAGE_EVENTS, { id: this.messageId, first: PAGE, after: more ? known : null });
-    if (!message) return;
-    const { nodes, pageInfo } = message.events;
-    for (const event of nodes) this.#events.set(event.id, event);
-    // Only the newest answer knows where the list ends; asking for the first page again mustn't move us back.
-    if (load === this.#loads && (more || this.#events.size <= PAGE)) {
-      this.#after = pageInfo.endCursor;
+    let after = more ? this.#after : null;
+    for (let page = 1; page <= PAGES; page += 1) {
+      const { message } = await this.api.request(MESSAGE_EVENTS, { id: this.messageId, first: PAGE, after });
+      if (!message || load !== this.#loads) return;
+      const { nodes, pageInfo } = message.events;
+      for (const event of nodes) this.#events.set(event.id, event);
+      after = pageInfo.endCursor;
       this.more.hidden = !pageInfo.hasNextPage;
+      this.#show(live);
+      if (!pageInfo.hasNextPage) break;
     }
-    this.#show(live);
+    this.#after = after;
   }
 
   #show(live) {

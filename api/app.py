@@ -1,0 +1,72 @@
+"""The ASGI application: what the outside world can call."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Mount, Route, WebSocketRoute
+
+from api.auth import Authenticator
+from api.config import ApiConfig
+from api.graphql.context import Services
+from api.graphql.view import GraphQLView
+from api.health import Metrics, Readiness, healthz
+from api.live import LiveHub
+from api.page import Assets, index
+from api.webhooks import WebhookEndpoint
+from db.pool import Database, PoolSize
+from workers import jobs
+from workers.jobs import Jobs
+
+
+def create_app(config: ApiConfig) -> Starlette:
+    """The application; connections open when it starts and close when it ends."""
+    database = Database(config.database_url, PoolSize(2, 16))
+    client = jobs.connect(config.redis_url)
+    hurry = Jobs(client, enabled=config.enqueue)
+    live = LiveHub(database, client, catch_up=config.limits.catch_up)
+    graphql = GraphQLView(Services(config, database, hurry, live), Authenticator(config.sign_in))
+
+    webhooks = WebhookEndpoint(config, database, hurry)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with database:
+            listening = asyncio.create_task(live.run(), name="live")
+            try:
+                yield
+            finally:
+                listening.cancel()
+                await asyncio.gather(listening, return_exceptions=True)
+                await client.aclose()
+
+    middleware = []
+    if config.allowed_origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=config.allowed_origins,
+                allow_methods=["POST"],
+                allow_headers=["authorization", "content-type"],
+                max_age=600,
+            )
+        )
+    return Starlette(
+        routes=[
+            Route("/", index),
+            Mount("/web", Assets()),
+            Route("/graphql", graphql, methods=["GET", "POST"]),
+            WebSocketRoute("/graphql", graphql),
+            Route(
+                "/webhooks/{provider}/{account}", WebhookEndpoint(config, database, hurry).__call__, methods=["POST"]
+            ),
+            Route("/healthz", healthz),
+            Route("/readyz", Readiness(database, live).__call__),
+            Route("/metrics", Metrics(live).__call__),
+        ],
+        middleware=middleware,
+        lifespan=lifespan,
+    )

@@ -1,0 +1,93 @@
+"""Sign-in: a JWT (RFC 7519) names the practice, the person and the role."""
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+from uuid import UUID
+
+import jwt
+
+from api.config import SignIn
+from mail.ids import PracticeId
+
+
+class Role(Enum):
+    """What a person may do."""
+
+    STAFF = "STAFF"
+    """Reads and sends."""
+    ADMIN = "ADMIN"
+    """Does what STAFF does, and sets up sending accounts."""
+    AUDITOR = "AUDITOR"
+    """Reads, and changes nothing."""
+
+
+class Unauthenticated(Exception):
+    """No token, or one that doesn't hold; the text is fit to be shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks. `expires_at` is the end of the token, in seconds since 1970."""
+
+    subject: str
+    practice_id: PracticeId
+    role: Role
+    expires_at: float
+
+
+# One family of algorithms for each kind of key, so that neither can be taken for the other (RFC 8725 section 2.1).
+_SECRET_ALGORITHMS: Final = ["HS256"]
+_KEY_ALGORITHMS: Final = ["RS256", "ES256", "EdDSA"]
+_LEEWAY: Final = 5
+
+
+class Authenticator:
+    """Verifies tokens. Keys of a JWKS are fetched when first needed and kept for five minutes."""
+
+    def __init__(self, sign_in: SignIn) -> None:
+        self._sign_in = sign_in
+        self._keys = jwt.PyJWKClient(sign_in.jwks_url, lifespan=300, timeout=5) if sign_in.jwks_url else None
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """The principal of an `Authorization` header's value; raises `Unauthenticated`."""
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Unauthenticated("Sign in: send `Authorization: Bearer <token>`.")
+        try:
+            return _principal(await self._claims(token.strip()))
+        except jwt.ExpiredSignatureError as error:
+            raise Unauthenticated("The token has expired; sign in again.") from error
+        except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
+            raise Unauthenticated("The token is not valid.") from error
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        key: Any
+        if self._keys is not None:
+            key, algorithms = (await asyncio.to_thread(self._keys.get_signing_key_from_jwt, token)).key, _KEY_ALGORITHMS
+        elif self._sign_in.secret:
+            key, algorithms = self._sign_in.secret, _SECRET_ALGORITHMS
+        else:
+            raise ValueError("no key to verify with")
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            key,
+            algorithms=algorithms,
+            issuer=self._sign_in.issuer,
+            audience=self._sign_in.audience,
+            leeway=_LEEWAY,
+            options={"require": ["exp", "sub"], "verify_aud": self._sign_in.audience is not None},
+        )
+        return claims
+
+
+def _principal(claims: dict[str, Any]) -> Principal:
+    if not isinstance(claims["practice_id"], str):
+        raise TypeError("practice_id is no string")
+    return Principal(
+        subject=str(claims["sub"])[:200],
+        practice_id=PracticeId(UUID(claims["practice_id"])),
+        role=Role(claims["role"]),
+        expires_at=float(claims["exp"]),
+    )

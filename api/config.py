@@ -1,0 +1,51 @@
+"""What the API needs to know. Read from the environment by `carepost.config`, not here."""
+
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+from db.sealing import Sealer
+from mail.status import DEFAULT_TRACKING_START
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """How tokens are verified: by a shared secret (HS256) or by the keys of an identity provider (JWKS)."""
+
+    secret: str | None = None
+    jwks_url: str | None = None
+    issuer: str | None = None
+    audience: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may ask for; beyond it stands a coded error."""
+
+    body_bytes: int = 4 << 20
+    webhook_bytes: int = 4 << 20
+    page_size: int = 200
+    recipients: int = 500
+    query_depth: int = 14
+    query_tokens: int = 2000
+    query_aliases: int = 30
+    subscriptions_per_socket: int = 50
+    catch_up: int = 5000
+    """Changes that a subscription may catch up on; a client that was away for longer reads the list anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig:
+    """`public_url` is how the world reaches us: webhook URLs, and signatures over them, are made from it.
+    `silence` is how long an answer may take before a message is called not confirmed."""
+
+    database_url: str
+    redis_url: str
+    sealer: Sealer
+    sign_in: SignIn
+    public_url: str
+    tracking_start: date = DEFAULT_TRACKING_START
+    silence: timedelta = timedelta(hours=72)
+    allowed_origins: tuple[str, ...] = ()
+    introspection: bool = True
+    enqueue: bool = True
+    limits: Limits = field(default_factory=Limits)

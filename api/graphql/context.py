@@ -1,0 +1,184 @@
+"""What a resolver may use: who asks, for which practice, and loaders that batch what a page needs."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from strawberry.dataloader import DataLoader
+from strawberry.types import Info as StrawberryInfo
+
+from api.auth import Principal, Unauthenticated
+from api.config import ApiConfig
+from api.live import LiveHub
+from db import accounts, events, messages, patients, practices
+from db.accounts import Account, AccountCounts
+from db.events import StoredEvent
+from db.messages import Body, Message, MessageFilter, Page
+from db.patients import Patient
+from db.pool import Database
+from db.practices import Practice
+from mail.ids import PracticeId
+from mail.status import tracked_from
+from workers.jobs import Jobs
+
+_REMEMBER: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class PageKey:
+    """One page of a patient's messages."""
+
+    patient_id: UUID
+    wanted: MessageFilter
+    limit: int
+    after: UUID | None
+
+
+class Services:
+    """What all requests of a process share."""
+
+    def __init__(self, config: ApiConfig, database: Database, jobs: Jobs, live: LiveHub) -> None:
+        self.config = config
+        self.database = database
+        self.jobs = jobs
+        self.live = live
+        self._practices: dict[PracticeId, tuple[Practice, float]] = {}
+
+    async def practice(self, practice_id: PracticeId) -> Practice:
+        """The practice, remembered for a minute; raises `Unauthenticated` when there is none."""
+        known = self._practices.get(practice_id)
+        if known is not None and time.monotonic() < known[1]:
+            return known[0]
+        practice = await practices.find_practice(self.database.app, practice_id)
+        if practice is None:
+            raise Unauthenticated("The token names a practice that is not here.")
+        if len(self._practices) > 10_000:
+            self._practices.clear()
+        self._practices[practice_id] = (practice, time.monotonic() + _REMEMBER)
+        return practice
+
+
+@dataclass(slots=True)
+class Context:
+    """Of one request, or of one socket. `connection_params` is what a socket's `connection_init` carried."""
+
+    services: Services
+    signed_in: Principal | None = None
+    home: Practice | None = None
+    connection_params: dict[str, object] | None = None
+    response: Any = None
+    _loaders: "Loaders | None" = field(default=None, init=False)
+
+    @property
+    def principal(self) -> Principal:
+        assert self.signed_in is not None
+        return self.signed_in
+
+    @property
+    def practice(self) -> Practice:
+        assert self.home is not None
+        return self.home
+
+    @property
+    def practice_id(self) -> PracticeId:
+        return self.principal.practice_id
+
+    @property
+    def database(self) -> Database:
+        return self.services.database
+
+    @property
+    def first_tracked(self) -> datetime:
+        return tracked_from(self.services.config.tracking_start, self.practice.zone)
+
+    @property
+    def load(self) -> "Loaders":
+        if self._loaders is None:
+            self._loaders = Loaders(self)
+        return self._loaders
+
+
+Info = StrawberryInfo[Context, None]
+
+
+class Loaders:
+    """Batches look-ups of one turn of the event loop into a statement each. They remember nothing, since a socket's
+    context lives long."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.patient: DataLoader[UUID, Patient | None] = DataLoader(self._patients, cache=False)
+        self.account: DataLoader[UUID, Account | None] = DataLoader(self._accounts, cache=False)
+        self.message: DataLoader[UUID, Message | None] = DataLoader(self._messages, cache=False)
+        self.body: DataLoader[UUID, Body | None] = DataLoader(self._bodies, cache=False)
+        self.health: DataLoader[UUID, AccountCounts] = DataLoader(self._health, cache=False)
+        self.events: DataLoader[tuple[UUID, int, tuple[datetime, str] | None], list[StoredEvent]] = DataLoader(
+            self._events, cache=False
+        )
+        self.messages_of: DataLoader[PageKey, Page] = DataLoader(self._messages_of, cache=False)
+
+    async def _patients(self, ids: list[UUID]) -> Sequence[Patient | None]:
+        found = await patients.find_patients(self._context.database.app, self._context.practice_id, list(set(ids)))
+        return [found.get(key) for key in ids]  # type: ignore[call-overload]
+
+    async def _accounts(self, ids: list[UUID]) -> Sequence[Account | None]:
+        found = await accounts.find_accounts(self._context.database.app, self._context.practice_id, list(set(ids)))
+        return [found.get(key) for key in ids]  # type: ignore[call-overload]
+
+    async def _messages(self, ids: list[UUID]) -> Sequence[Message | None]:
+        found = await messages.find_messages(self._context.database.app, self._context.practice_id, list(set(ids)))
+        return [found.get(key) for key in ids]  # type: ignore[call-overload]
+
+    async def _bodies(self, ids: list[UUID]) -> Sequence[Body | None]:
+        context = self._context
+        found = await messages.find_bodies(
+            context.database.app, context.services.config.sealer, context.practice_id, list(set(ids))
+        )
+        return [found.get(key) for key in ids]  # type: ignore[call-overload]
+
+    async def _health(self, ids: list[UUID]) -> Sequence[AccountCounts]:
+        context = self._context
+        until = datetime.now(UTC) - context.services.config.silence
+        found = await accounts.count_for_health(
+            context.database.app, context.practice_id, list(set(ids)), until - timedelta(days=30), until
+        )
+        return [found[key] for key in ids]  # type: ignore[index]
+
+    async def _events(self, keys: list[tuple[UUID, int, tuple[datetime, str] | None]]) -> Sequence[list[StoredEvent]]:
+        pages: dict[tuple[UUID, int, tuple[datetime, str] | None], list[StoredEvent]] = {}
+        for limit, after in {(limit, after) for _, limit, after in keys}:
+            ids = list({key for key, *rest in keys if (limit, after) == tuple(rest)})
+            found = await events.page_of_events(
+                self._context.database.app, self._context.practice_id, ids, limit, after
+            )
+            pages.update(((key, limit, after), page) for key, page in found.items())
+        return [pages[key] for key in keys]
+
+    async def _messages_of(self, keys: list[PageKey]) -> Sequence[Page]:
+        context = self._context
+        pages: dict[int, Page] = {}
+        # Keys of one field have all but the patient in common; aliases may differ.
+        pending = list(enumerate(keys))
+        while pending:
+            model = pending[0][1]
+            same = [
+                (place, key)
+                for place, key in pending
+                if (key.wanted, key.limit, key.after) == (model.wanted, model.limit, model.after)
+            ]
+            found = await messages.pages_by_patient(
+                context.database.app,
+                context.practice_id,
+                list({key.patient_id for _, key in same}),
+                model.wanted,
+                model.limit,
+                model.after,
+                context.first_tracked,
+            )
+            pages.update((place, found[key.patient_id]) for place, key in same)
+            done = {place for place, _ in same}
+            pending = [(place, key) for place, key in pending if place not in done]
+        return [pages[place] for place in range(len(keys))]

@@ -1,0 +1,111 @@
+"""Errors of the GraphQL API.
+
+User errors are data: every payload has `errors`. What is wrong with the request itself is an `ApiError` with a code.
+Everything else is masked, with an id that the log has too.
+"""
+
+import traceback
+from enum import Enum
+from uuid import uuid4
+
+import strawberry
+import structlog
+from graphql import GraphQLError
+from strawberry.extensions import MaskErrors
+
+from api.graphql.enums import described
+from mail.errors import CredentialsIncomplete, InvalidEmail
+
+_log = structlog.get_logger("carepost.graphql")
+
+
+class ApiError(GraphQLError):
+    """An error that the caller may see: `code` stands in its extensions."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message, extensions={"code": code})
+
+
+@described
+class ErrorCode(Enum):
+    """What is wrong with an input; stable for programs."""
+
+    REQUIRED = "REQUIRED"
+    """A value is missing or empty."""
+    TOO_LONG = "TOO_LONG"
+    """A value is longer than allowed; the message says how long it may be."""
+    TOO_MANY = "TOO_MANY"
+    """A list has more entries than allowed."""
+    INVALID_ADDRESS = "INVALID_ADDRESS"
+    """It is no email address."""
+    INVALID_CHARACTER = "INVALID_CHARACTER"
+    """A character that can't stand there, such as a line break in a subject."""
+    INVALID_VALUE = "INVALID_VALUE"
+    """A value is not one of those allowed."""
+    NOT_FOUND = "NOT_FOUND"
+    """The practice has no such object."""
+    NO_ACCOUNT = "NO_ACCOUNT"
+    """The practice has no sending account yet."""
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    """The key stands for a message with another content."""
+    NOT_CANCELLABLE = "NOT_CANCELLABLE"
+    """The message is no longer waiting to be sent."""
+
+
+@strawberry.type(description="One thing that is wrong with an input. The mutation changed nothing.")
+class UserError:
+    field: str | None = strawberry.field(
+        description="The input's field, `subject` or `patientIds.3`; null when it isn't about one field."
+    )
+    message: str = strawberry.field(description="What is wrong and how to mend it, in English, fit to be shown.")
+    code: ErrorCode = strawberry.field(description="The same for programs.")
+
+
+class InputRefused(Exception):
+    """An input is refused: the errors become the payload's."""
+
+    def __init__(self, *errors: UserError) -> None:
+        super().__init__()
+        self.errors = errors
+
+
+def refuse(field: str | None, code: ErrorCode, message: str) -> InputRefused:
+    return InputRefused(UserError(field=field, message=message, code=code))
+
+
+def refused_email(error: InvalidEmail) -> UserError:
+    return UserError(field=error.field, message=error.message, code=ErrorCode(error.code))
+
+
+def refused_credentials(error: CredentialsIncomplete, field: str) -> UserError:
+    return UserError(field=f"{field}.{error.field}", message=str(error), code=ErrorCode.INVALID_VALUE)
+
+
+class MaskUnexpected(MaskErrors):
+    """Replaces unexpected errors by a sentence with an id, and logs them under it without their text, which could
+    quote a patient."""
+
+    def __init__(self) -> None:
+        super().__init__(should_mask_error=_is_unexpected)
+
+    def anonymise_error(self, error: GraphQLError) -> GraphQLError:
+        error_id = uuid4().hex[:12]
+        original = error.original_error
+        assert original is not None
+        frames = traceback.extract_tb(original.__traceback__)
+        _log.error(
+            "unexpected error",
+            error_id=error_id,
+            error=type(original).__name__,
+            where=[f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames[-6:]],
+        )
+        return GraphQLError(
+            f"Something went wrong on our side. Tell your operator this id: {error_id}",
+            nodes=error.nodes,
+            path=error.path,
+            extensions={"code": "INTERNAL_ERROR", "id": error_id},
+        )
+
+
+def _is_unexpected(error: GraphQLError) -> bool:
+    return error.original_error is not None and not isinstance(error.original_error, GraphQLError)

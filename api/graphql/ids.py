@@ -1,0 +1,90 @@
+"""Global ids (Relay) and cursors: opaque to the client, base64 of what they stand for."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error
+from datetime import datetime
+from uuid import UUID
+
+import strawberry
+
+from api.graphql.errors import ApiError
+
+
+def global_id(kind: str, key: UUID | str) -> strawberry.ID:
+    return strawberry.ID(_encode(f"{kind}:{key}"))
+
+
+def read_global_id(value: str) -> tuple[str, str] | None:
+    """Type name and key; None when it is no id of ours."""
+    kind, colon, key = (_decode(value) or "").partition(":")
+    return (kind, key) if colon else None
+
+
+def uuid_of(kind: str, value: str) -> UUID | None:
+    """The UUID of an id of this type; None when it is none, which is answered like one that doesn't exist."""
+    read = read_global_id(value)
+    if read is None or read[0] != kind:
+        return None
+    try:
+        return UUID(read[1])
+    except ValueError:
+        return None
+
+
+def key_cursor(key: UUID) -> str:
+    return _encode(str(key))
+
+
+def read_key_cursor(cursor: str | None) -> UUID | None:
+    """The key after which a page begins; raises `ApiError` for what is no cursor."""
+    if cursor is None:
+        return None
+    try:
+        return UUID(_decode(cursor) or "")
+    except ValueError as error:
+        raise _bad_cursor() from error
+
+
+def event_cursor(at: datetime, key: str) -> str:
+    return _encode(f"{at.isoformat()} {key}")
+
+
+def read_event_cursor(cursor: str | None) -> tuple[datetime, str] | None:
+    if cursor is None:
+        return None
+    at, space, key = (_decode(cursor) or "").partition(" ")
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError as error:
+        raise _bad_cursor() from error
+    if not space or moment.tzinfo is None or "\x00" in key:
+        raise _bad_cursor()
+    return moment, key
+
+
+def live_cursor(position: int) -> str:
+    return _encode(f"live:{position}")
+
+
+def read_live_cursor(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    kind, _, position = (_decode(cursor) or "").partition(":")
+    if kind != "live" or not (position.isascii() and position.isdigit() and len(position) < 19):
+        raise ApiError("`since` is no cursor of a subscription or a list of messages.", "INVALID_CURSOR")
+    return int(position)
+
+
+def _bad_cursor() -> ApiError:
+    return ApiError("`after` is no cursor of this list.", "INVALID_CURSOR")
+
+
+def _encode(text: str) -> str:
+    return urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+def _decode(value: str) -> str | None:
+    try:
+        return urlsafe_b64decode(value.encode("ascii") + b"=" * (-len(value) % 4)).decode()
+    except (Error, ValueError):
+        return None

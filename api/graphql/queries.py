@@ -1,0 +1,149 @@
+"""Query: everything that can be read."""
+
+from datetime import date, datetime, time, timedelta
+from typing import Annotated
+from uuid import UUID
+
+import strawberry
+
+from api.graphql.context import Info
+from api.graphql.errors import ApiError
+from api.graphql.ids import key_cursor, read_global_id, read_key_cursor, uuid_of
+from api.graphql.types.account import SendingAccount
+from api.graphql.types.connection import Node, edges_and_info, page_size
+from api.graphql.types.event import MessageEvent
+from api.graphql.types.message import Message, MessageConnection, MessageFilter
+from api.graphql.types.patient import Patient, PatientConnection
+from api.graphql.types.practice import Practice, Viewer
+from api.graphql.types.report import DeliveryReport, DeliveryReportRow
+from db.accounts import list_accounts
+from db.changes import current_position
+from db.events import find_event
+from db.messages import MessageFilter as FilterValue
+from db.messages import page_of_messages
+from db.patients import page_of_patients
+from db.report import count_by_status
+from mail.status import MessageStatus
+
+_LONGEST_REPORT = timedelta(days=3660)
+
+
+@strawberry.type(description="Everything that can be read, within the practice of whoever is signed in.")
+class Query:
+    @strawberry.field(description="Who is signed in.")
+    def viewer(self, info: Info) -> Viewer:
+        return Viewer.of(info.context.principal, info.context.practice)
+
+    @strawberry.field(description="Any object by its global id (Relay); null when the practice has none such.")
+    async def node(self, info: Info, id: strawberry.ID) -> Node | None:
+        kind, key = read_global_id(id) or ("", "")
+        match kind:
+            case "Patient":
+                return await _patient(info, uuid_of(kind, id))
+            case "Message":
+                return await _message(info, uuid_of(kind, id))
+            case "SendingAccount":
+                account = await info.context.load.account.load(uuid_of(kind, id) or UUID(int=0))
+                return SendingAccount.of(account) if account else None
+            case "Practice":
+                practice = info.context.practice
+                return Practice.of(practice) if uuid_of(kind, id) == practice.id else None
+            case "MessageEvent":
+                return await _event(info, key)
+        return None
+
+    @strawberry.field(description="One patient; null when the practice has none such.")
+    async def patient(self, info: Info, id: strawberry.ID) -> Patient | None:
+        return await _patient(info, uuid_of("Patient", id))
+
+    @strawberry.field(description="The practice's patients, by name.")
+    async def patients(
+        self,
+        info: Info,
+        search: Annotated[str, strawberry.argument(description="Part of a name or an address.")] = "",
+        first: int = 25,
+        after: str | None = None,
+    ) -> PatientConnection:
+        size = page_size(info, first)
+        context = info.context
+        search = search.replace("\x00", "")[:200]
+        rows = await page_of_patients(
+            context.database.app, context.practice_id, search, size + 1, read_key_cursor(after)
+        )
+        edges, page_info = edges_and_info(rows, size, after, lambda row: key_cursor(row.id), Patient.of)
+        return PatientConnection(edges=edges, page_info=page_info)
+
+    @strawberry.field(description="One message; null when the practice has none such.")
+    async def message(self, info: Info, id: strawberry.ID) -> Message | None:
+        return await _message(info, uuid_of("Message", id))
+
+    @strawberry.field(description="The practice's messages, newest first.")
+    async def messages(
+        self,
+        info: Info,
+        filter: MessageFilter | None = None,
+        first: int = 25,
+        after: str | None = None,
+    ) -> MessageConnection:
+        size = page_size(info, first)
+        context = info.context
+        wanted = filter.value() if filter else FilterValue()
+        if wanted is None:
+            return MessageConnection.empty(await current_position(context.database.app))
+        page = await page_of_messages(
+            context.database.app,
+            context.practice_id,
+            wanted,
+            size + 1,
+            read_key_cursor(after),
+            context.first_tracked,
+        )
+        return MessageConnection.from_page(page, size, after, context.first_tracked)
+
+    @strawberry.field(description="How the practice can send, the default first.")
+    async def sending_accounts(self, info: Info) -> list[SendingAccount]:
+        rows = await list_accounts(info.context.database.app, info.context.practice_id)
+        return [SendingAccount.of(row) for row in rows]
+
+    @strawberry.field(description="How many messages stand at each status, over days of the practice.")
+    async def delivery_report(
+        self, info: Info, from_: Annotated[date, strawberry.argument(name="from")], to: date
+    ) -> DeliveryReport:
+        if not from_ <= to <= from_ + _LONGEST_REPORT or not date(1971, 1, 1) <= from_ <= to <= date(9000, 1, 1):
+            raise ApiError("Give a first and a last day, in order, at most ten years apart.", "INVALID_TIME")
+        context = info.context
+        zone = context.practice.zone
+        counts = await count_by_status(
+            context.database.app,
+            context.practice_id,
+            datetime.combine(from_, time(), zone),
+            datetime.combine(to + timedelta(days=1), time(), zone),
+            context.first_tracked,
+        )
+        rows = [
+            DeliveryReportRow(status=status, label=status.label, count=counts.get(status, 0))
+            for status in MessageStatus
+        ]
+        return DeliveryReport(from_=from_, to=to, total=sum(counts.values()), rows=rows)
+
+
+async def _patient(info: Info, key: UUID | None) -> Patient | None:
+    row = await info.context.load.patient.load(key) if key else None
+    return Patient.of(row) if row else None
+
+
+async def _message(info: Info, key: UUID | None) -> Message | None:
+    row = await info.context.load.message.load(key) if key else None
+    return Message.of(row, info.context.first_tracked) if row else None
+
+
+async def _event(info: Info, key: str) -> MessageEvent | None:
+    message_key, _, dedupe_key = key.partition("/")
+    try:
+        message_id = UUID(message_key)
+    except ValueError:
+        return None
+    if "\x00" in dedupe_key:
+        return None
+    row = await find_event(info.context.database.app, info.context.practice_id, message_id, dedupe_key)
+    return MessageEvent.of(row) if row else None

@@ -1,0 +1,93 @@
+"""Subscription: what is told as it happens."""
+
+from collections.abc import AsyncGenerator
+from typing import Annotated
+
+import strawberry
+
+from api.graphql.context import Info
+from api.graphql.errors import ApiError
+from api.graphql.ids import live_cursor, read_live_cursor, uuid_of
+from api.graphql.types.account import SendingAccount
+from api.graphql.types.message import Message
+from api.live import CursorExpired, SubscriberTooSlow, Watch
+from db.accounts import Account, AccountCounts, list_accounts
+from mail.ids import MessageId, PatientId
+
+_MOST_MESSAGES = 500
+
+
+@strawberry.type(description="A message whose status, explanation or evidence changed.")
+class MessageStatusChanged:
+    message: Message = strawberry.field(description="The message as it stands now.")
+    cursor: str = strawberry.field(
+        description="The last one received, given as `since` after a reconnect, makes the subscription gap-free: "
+        "a change may be told twice, none is missed."
+    )
+
+
+@strawberry.type(description="What is told as it happens, over graphql-transport-ws, SSE or multipart.")
+class Subscription:
+    @strawberry.subscription(
+        description="Messages as they change, and new ones: of one patient, of some messages, or of the practice. "
+        "For a slow client, changes of one message coalesce to the latest."
+    )
+    async def message_status_changed(
+        self,
+        info: Info,
+        patient_id: Annotated[strawberry.ID | None, strawberry.argument(description="Of this patient alone.")] = None,
+        message_ids: Annotated[
+            list[strawberry.ID] | None, strawberry.argument(description="Of these messages alone, at most 500.")
+        ] = None,
+        since: Annotated[
+            str | None,
+            strawberry.argument(
+                description="First what changed after this cursor: one of this subscription's, or a list's "
+                "`liveCursor`. CURSOR_EXPIRED asks to read the list anew."
+            ),
+        ] = None,
+    ) -> AsyncGenerator[MessageStatusChanged, None]:
+        context = info.context
+        changes = context.services.live.subscribe(
+            context.practice_id, _watch(patient_id, message_ids), read_live_cursor(since)
+        )
+        try:
+            async for row, position in changes:
+                message = Message.of(row, context.first_tracked)
+                yield MessageStatusChanged(message=message, cursor=live_cursor(position))
+        except CursorExpired as error:
+            raise ApiError("Too much changed since that cursor: read the list anew.", "CURSOR_EXPIRED") from error
+        except SubscriberTooSlow as error:
+            raise ApiError("Read faster, and subscribe again with the last cursor.", "TOO_SLOW") from error
+        finally:
+            await changes.aclose()
+
+    @strawberry.subscription(description="Sending accounts whose health changed; first all of them, as they stand.")
+    async def account_health_changed(self, info: Info) -> AsyncGenerator[SendingAccount, None]:
+        context = info.context
+        told: dict[Account, AccountCounts] = {}
+        async for _ in context.services.live.watch_health(context.practice_id):
+            rows = await list_accounts(context.database.app, context.practice_id)
+            counts = await context.load.health.load_many([row.id for row in rows])
+            now = dict(zip(rows, counts, strict=True))
+            for row, count in now.items():
+                if told.get(row) != count:
+                    yield SendingAccount.of(row)
+            told = now
+
+
+def _watch(patient_id: str | None, message_ids: list[strawberry.ID] | None) -> Watch:
+    """What is asked for; an id of nothing is watched for too, and never comes."""
+    patient_key = uuid_of("Patient", patient_id) if patient_id is not None else None
+    if patient_id is not None and patient_key is None:
+        raise ApiError("`patientId` is no id of a patient.", "INVALID_ID")
+    if message_ids is None:
+        return Watch(PatientId(patient_key) if patient_key else None)
+    if len(message_ids) > _MOST_MESSAGES:
+        raise ApiError(f"At most {_MOST_MESSAGES} messages.", "TOO_MANY")
+    keys = [uuid_of("Message", message_id) for message_id in message_ids]
+    if None in keys:
+        raise ApiError("`messageIds` holds what is no id of a message.", "INVALID_ID")
+    return Watch(
+        PatientId(patient_key) if patient_key else None, frozenset(MessageId(key) for key in keys if key is not None)
+    )

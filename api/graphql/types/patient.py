@@ -1,0 +1,59 @@
+"""Patient: whom the practice writes to."""
+
+import strawberry
+
+from api.graphql.context import Info, PageKey
+from api.graphql.enums import described
+from api.graphql.ids import global_id, read_key_cursor
+from api.graphql.types.connection import Connection, Node, page_size
+from api.graphql.types.message import MessageConnection, MessageFilter
+from db.changes import current_position
+from db.messages import MessageFilter as FilterValue
+from db.patients import Patient as PatientRow
+from mail.health import EmailHealth
+
+described(EmailHealth)
+
+
+@strawberry.type(description="Whom the practice writes to.")
+class Patient(Node):
+    row: strawberry.Private[PatientRow]
+    id: strawberry.ID = strawberry.field(description="Global id; opaque.")
+    name: str = strawberry.field(description="Full name.")
+    email: str = strawberry.field(description="The address that emails go to.")
+    email_health: EmailHealth = strawberry.field(
+        description="Whether emails reach that address, by the latest evidence."
+    )
+    open_tracking: bool = strawberry.field(description="Whether the patient consents to open tracking.")
+
+    @strawberry.field(description="The Messages tab: emails to this patient, newest first.")
+    async def messages(
+        self,
+        info: Info,
+        filter: MessageFilter | None = None,
+        first: int = 25,
+        after: str | None = None,
+    ) -> MessageConnection:
+        size = page_size(info, first)
+        wanted = filter.value() if filter else FilterValue()
+        if wanted is None or wanted.patient_id not in {None, self.row.id}:
+            return MessageConnection.empty(await current_position(info.context.database.app))
+        key = PageKey(self.row.id, wanted, size + 1, read_key_cursor(after))
+        page = await info.context.load.messages_of.load(key)
+        return MessageConnection.from_page(page, size, after, info.context.first_tracked)
+
+    @classmethod
+    def of(cls, row: PatientRow) -> "Patient":
+        return cls(
+            row=row,
+            id=global_id("Patient", row.id),
+            name=row.name,
+            email=row.email,
+            email_health=row.email_health,
+            open_tracking=row.open_tracking,
+        )
+
+
+@strawberry.type(description="A page of patients, by name.")
+class PatientConnection(Connection[Patient]):
+    pass

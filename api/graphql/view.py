@@ -1,0 +1,177 @@
+"""GraphQL over HTTP and WebSocket: Strawberry's view with our sign-in, our limits and coded errors for bad requests.
+
+GraphQL over HTTP specification (`application/graphql-response+json`); graphql-transport-ws; SSE and multipart for
+subscriptions. Batches, queries by GET and the legacy WebSocket protocol are off.
+"""
+
+import asyncio
+import json
+import time
+from datetime import timedelta
+from typing import Any, Final, cast
+from uuid import uuid4
+
+import orjson
+import structlog
+from cross_web import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketState
+from strawberry.asgi import GraphQL
+from strawberry.exceptions import ConnectionRejectionError
+from strawberry.http import GraphQLHTTPResponse
+from strawberry.types.execution import ExecutionResult, PreExecutionError
+from strawberry.types.unset import UNSET, UnsetType
+
+from api.auth import Authenticator, Unauthenticated
+from api.bodies import BodyTooLarge, read_body
+from api.graphql.context import Context, Services
+from api.graphql.schema import build_schema
+
+_JSON: Final = "application/json"
+_RESPONSE_JSON: Final = "application/graphql-response+json"
+_log = structlog.get_logger("carepost.graphql")
+
+
+class GraphQLView(GraphQL[Context, None]):
+    """The endpoint `/graphql`."""
+
+    def __init__(self, services: Services, authenticator: Authenticator) -> None:
+        config = services.config
+        super().__init__(
+            build_schema(config.limits, introspection=config.introspection),
+            graphql_ide=None,
+            allow_queries_via_get=False,
+            subscription_protocols=("graphql-transport-ws", "graphql-sse"),
+            connection_init_wait_timeout=timedelta(seconds=10),
+            max_subscriptions_per_connection=config.limits.subscriptions_per_socket,
+            allowed_origins=config.allowed_origins,
+        )
+        self._services = services
+        self._authenticator = authenticator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._serve_socket(WebSocket(scope, receive, send))
+            return
+        request = Request(scope, receive)
+        response = await self._answer(request)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        """Any request gets an answer in JSON with a code."""
+        try:
+            if request.method == "POST":
+                body = await read_body(request, self._services.config.limits.body_bytes)
+                request = Request(request.scope, _given(body))
+            response = await self.run(request)
+        except BodyTooLarge:
+            return _refusal(request, 413, "The request is too large.", "REQUEST_TOO_LARGE")
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Unauthenticated as error:
+            response = _refusal(request, 401, str(error), "UNAUTHENTICATED")
+            response.headers["www-authenticate"] = "Bearer"
+            return response
+        except HTTPException as error:
+            return _refusal(request, error.status_code, error.reason, "BAD_REQUEST")
+        except Exception as error:  # noqa: BLE001 - the last resort: masked, with an id
+            error_id = uuid4().hex[:12]
+            _log.exception("unexpected error", error_id=error_id, error=type(error).__name__, exc_info=False)
+            return _refusal(request, 500, f"Something went wrong on our side: {error_id}", "INTERNAL_ERROR")
+        if response.media_type == _JSON and _prefers_response_json(request):
+            # The specification's own media type tells by the status whether anything was executed.
+            response.headers["content-type"] = f"{_RESPONSE_JSON}; charset=utf-8"
+            if getattr(request.state, "not_executed", False):
+                response.status_code = 400
+        return response
+
+    async def _serve_socket(self, socket: WebSocket) -> None:
+        """A socket ends with its token: 4403 tells the client to sign in anew."""
+        context = Context(self._services, response=socket)
+        running = asyncio.create_task(self.run(socket, context=context))
+        try:
+            while not running.done():
+                await asyncio.wait({running}, timeout=_seconds_left(context))
+                expired = context.signed_in is not None and time.time() >= context.signed_in.expires_at
+                if expired and not running.done():
+                    if socket.application_state is WebSocketState.CONNECTED:
+                        await socket.close(4403, "Token expired")
+                    break
+        finally:
+            if not running.done():
+                running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        if not running.cancelled() and (error := running.exception()):
+            _log.error("a socket ended unexpectedly", error=type(error).__name__)
+            if socket.application_state is WebSocketState.CONNECTED:
+                await socket.close(1011)
+
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
+        context = Context(self._services, response=response)
+        await self._sign_in(context, request.headers.get("authorization"))
+        return context
+
+    async def on_ws_connect(self, context: Context) -> UnsetType:
+        """`connection_init` carries {"Authorization": "Bearer ..."}; its name may be in lower case."""
+        carried = {name.lower(): value for name, value in (context.connection_params or {}).items()}
+        authorization = carried.get("authorization")
+        try:
+            await self._sign_in(context, authorization if isinstance(authorization, str) else None)
+        except Unauthenticated as error:
+            raise ConnectionRejectionError from error
+        return UNSET
+
+    async def _sign_in(self, context: Context, authorization: str | None) -> None:
+        principal = await self._authenticator.authenticate(authorization)
+        context.home = await self._services.practice(principal.practice_id)
+        context.signed_in = principal
+
+    async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
+        request.state.not_executed = isinstance(result, PreExecutionError)
+        response = await super().process_result(request, result)
+        if request.state.not_executed:
+            response = cast("GraphQLHTTPResponse", {key: value for key, value in response.items() if key != "data"})
+        return response
+
+    def decode_json(self, data: str | bytes) -> object:
+        """A JSON object. NaN, lone surrogates, bad UTF-8 and deep nesting are refused by orjson."""
+        decoded = orjson.loads(data)
+        if not isinstance(decoded, dict):
+            raise json.JSONDecodeError("not a JSON object", "", 0)
+        return decoded
+
+    def encode_json(self, data: object) -> str:
+        return orjson.dumps(data, option=orjson.OPT_PASSTHROUGH_SUBCLASS, default=str).decode()
+
+
+def _seconds_left(context: Context) -> float:
+    if context.signed_in is None:
+        return 1.0
+    return max(0.0, min(context.signed_in.expires_at - time.time(), 60.0))
+
+
+def _given(body: bytes) -> Receive:
+    """A request's `receive` once its body was read."""
+    sent = False
+
+    async def receive() -> dict[str, Any]:
+        nonlocal sent
+        if sent:
+            return {"type": "http.disconnect"}
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+def _prefers_response_json(request: Request) -> bool:
+    accept = request.headers.get("accept", "")
+    return _RESPONSE_JSON in accept
+
+
+def _refusal(request: Request, status: int, message: str, code: str) -> Response:
+    body = orjson.dumps({"errors": [{"message": message, "extensions": {"code": code}}]})
+    media_type = _RESPONSE_JSON if _prefers_response_json(request) else _JSON
+    return Response(body, status_code=status, media_type=media_type)
