@@ -72,7 +72,7 @@ export class Compose {
         this.timeField,
       ),
       h(
-        "footer",
+        "div",
         { class: "dialog-foot" },
         h("button", { type: "button", class: "button", on: { click: async () => (await this.#mayClose()) && this.close() } }, "Cancel"),
         this.submit,

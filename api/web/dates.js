@@ -39,7 +39,7 @@ function wallClock(date) {
 export function when(iso, now = new Date()) {
   const date = new Date(iso);
   const day = wallClock(date).slice(0, 10);
-  const time = format(date, { hour: "2-digit", minute: "2-digit" });
+  const time = format(date, { timeStyle: "short" });
   const dayAt = (offset) => {
     const noon = new Date(`${wallClock(now).slice(0, 10)}T12:00:00Z`);
     noon.setUTCDate(noon.getUTCDate() + offset);

@@ -22,7 +22,7 @@ export function openDialog({ title, content, kind = "dialog", testid, mayClose =
     "dialog",
     { class: kind, "aria-labelledby": id, data: { testid: testid ?? kind } },
     h(
-      "header",
+      "div",
       { class: "dialog-head" },
       h("h2", { id, tabindex: "-1" }, title),
       h("button", { type: "button", class: "icon-button", "aria-label": "Close", on: { click: leave } }, icon("close")),
@@ -73,7 +73,7 @@ export function confirm({ title, content, yes, no = "Cancel" }) {
       content: [
         h("div", { class: "dialog-body" }, ...content),
         h(
-          "footer",
+          "div",
           { class: "dialog-foot" },
           h("button", { type: "button", class: "button", on: { click: say(false) } }, no),
           h("button", { type: "button", class: "button primary", on: { click: say(true) } }, yes),

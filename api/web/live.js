@@ -29,7 +29,7 @@ function pause(attempt) {
 export class LiveConnection extends EventTarget {
   /** @type {LiveState} */ state = "connecting";
   #socket = null;
-  #subscribers = new Map();
+  #subscribers = new Set();
   #lastId = 0;
   #attempt = 0;
   #timers = { reconnect: 0, heartbeat: 0, answer: 0 };
@@ -57,7 +57,7 @@ export class LiveConnection extends EventTarget {
    */
   subscribe(subscriber) {
     const entry = { ...subscriber, id: "", failures: 0, timer: 0 };
-    this.#subscribers.set(entry, entry);
+    this.#subscribers.add(entry);
     if (this.state === "live") this.#start(entry);
     return () => {
       clearTimeout(entry.timer);
@@ -88,12 +88,12 @@ export class LiveConnection extends EventTarget {
   #receive(message) {
     clearTimeout(this.#timers.answer);
     this.#beat();
-    const entry = [...this.#subscribers.values()].find(({ id }) => id === message.id);
+    const entry = [...this.#subscribers].find(({ id }) => id === message.id);
     switch (message.type) {
       case "connection_ack":
         this.#attempt = 0;
         this.#become("live");
-        for (const each of this.#subscribers.values()) this.#start(each);
+        for (const each of this.#subscribers) this.#start(each);
         break;
       case "ping":
         this.#send({ type: "pong" });
@@ -150,7 +150,7 @@ export class LiveConnection extends EventTarget {
 
   #drop() {
     for (const timer of Object.values(this.#timers)) clearTimeout(timer);
-    for (const entry of this.#subscribers.values()) {
+    for (const entry of this.#subscribers) {
       clearTimeout(entry.timer);
       entry.id = "";
     }

@@ -35,10 +35,10 @@ export class MessagePanel {
     this.facts = h("dl", { class: "facts" });
     this.body = h("div");
     this.alert = h("div", { class: "alert bad", role: "alert", hidden: true, data: { testid: "panel-error" } });
-    this.actions = h("footer", { class: "dialog-foot", hidden: true });
+    this.actions = h("div", { class: "dialog-foot", hidden: true });
     this.content = h(
       "div",
-      { class: "dialog-body panel-body", "aria-busy": "true" },
+      { class: "dialog-body panel-body", tabindex: "0", role: "group", "aria-label": "About this message", "aria-busy": "true" },
       this.alert,
       this.status,
       this.facts,

@@ -22,7 +22,7 @@ export class MessageRow {
       "li",
       { class: "message", data: { testid: "message" } },
       this.chip.element,
-      h("div", { class: "message-words" }, h("h3", { class: "message-subject" }, this.link), this.account, this.hint),
+      h("div", { class: "message-words" }, h("h2", { class: "message-subject" }, this.link), this.account, this.hint),
       this.time,
     );
     this.element.addEventListener("animationend", () => this.element.classList.remove("changed"));

@@ -38,7 +38,7 @@ export function openPatientForm({ api, patient, onSaved }) {
       }),
     ),
     h(
-      "footer",
+      "div",
       { class: "dialog-foot" },
       h("button", { type: "button", class: "button", on: { click: () => close() } }, "Cancel"),
       h("button", { type: "submit", class: "button primary" }, patient ? "Save" : "Add patient"),
