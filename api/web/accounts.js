@@ -62,11 +62,11 @@ export class AccountsView {
     this.session = session;
     this.list = h("div", { class: "accounts" }, h("span", { class: "skeleton" }), h("span", { class: "skeleton short" }));
     const live = indicator(session.live);
+    // It tells all of them first, so a reconnection needs no reading anew.
     const stop = session.live.subscribe({
       query: ACCOUNT_HEALTH_CHANGED,
       variables: () => ({}),
       onNext: ({ accountHealthChanged }) => this.#show(accountHealthChanged),
-      onStart: () => this.#load(),
     });
     this.dispose = () => {
       stop();

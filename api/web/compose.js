@@ -10,7 +10,7 @@ import { icon } from "./icons.js";
 import { SEND_MESSAGE, SENDING_ACCOUNTS } from "./operations.js";
 import { accountKind } from "./words.js";
 
-const required = (name, message) => ({ field: [name], message, code: "REQUIRED" });
+const required = (name, message) => ({ field: name, message, code: "REQUIRED" });
 
 export class Compose {
   /** One key for what is written here: a double click, or a retry after a network error, sends once. */
@@ -101,9 +101,16 @@ export class Compose {
   #hintAccount() {
     const account = this.#accounts.find(({ id }) => id === this.account.value);
     if (!account) return;
-    if (!account.tracked) fill(this.accountHint, `${accountKind(account)}: it reports nothing back, so this message will show at most Sent.`);
-    else if (!this.patient.openTracking) fill(this.accountHint, `${accountKind(account)}: deliveries show; opens don't, as open tracking is off for this patient.`);
-    else fill(this.accountHint, `${accountKind(account)}: deliveries and opens show where they are reported.`);
+    fill(this.accountHint, `${accountKind(account)}: ${this.#shows(account)}`);
+  }
+
+  /** How far this message's status can rise. */
+  #shows({ tracked, capabilities }) {
+    if (!tracked) return "it reports nothing back, so this message will show at most Sent.";
+    if (!capabilities.delivery) return "it does not report deliveries, so silence is normal.";
+    if (!capabilities.opens) return "deliveries show; it does not report opens.";
+    if (!this.patient.openTracking) return "deliveries show; opens don't, as open tracking is off for this patient.";
+    return "deliveries and opens show where they are reported.";
   }
 
   #toggleLater() {
@@ -167,7 +174,7 @@ export class Compose {
   }
 
   #refuse(errors) {
-    const reused = errors.some(({ field: path, code }) => path.includes("idempotencyKey") || code.includes("IDEMPOTENCY"));
+    const reused = errors.some(({ code }) => code === "IDEMPOTENCY_KEY_REUSED");
     if (!reused) {
       showErrors(this.form, errors);
       return;

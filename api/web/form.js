@@ -3,7 +3,7 @@
 import { h, uniqueId } from "./dom.js";
 import { icon } from "./icons.js";
 
-/** @typedef {{field: string[], message: string, code: string}} UserError */
+/** @typedef {{field: string | null, message: string, code: string}} UserError `field` as `subject` or `patientIds.3` */
 
 /**
  * A labelled control. `name` is the field of the GraphQL input, by which errors find their place.
@@ -63,7 +63,7 @@ export function showErrors(form, errors) {
   for (const element of form.querySelectorAll(".field")) clearError(element);
   const unplaced = [];
   for (const { field: path, message } of errors) {
-    const name = path.findLast((part) => form.querySelector(`[data-field="${CSS.escape(part)}"]`));
+    const name = (path ?? "").split(".").find((part) => part && form.querySelector(`[data-field="${CSS.escape(part)}"]`));
     if (!name) {
       unplaced.push(message);
       continue;

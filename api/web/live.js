@@ -8,9 +8,8 @@
  * @property {string} query
  * @property {() => Record<string, unknown>} variables asked anew at every (re)start, so that it can carry `since`
  * @property {(data: any) => void} onNext
- * @property {() => void} [onStart] the subscription was sent to the server
- * @property {(errors: Array<{message: string, extensions?: {code?: string}}>) => boolean} [onErrors]
- *   true: start again at once, else after a pause
+ * @property {(errors: Array<{message: string, extensions?: {code?: string}}>) => void} [onErrors] it starts again
+ *   after a pause, unless it is ended in here
  */
 
 const FIRST_PAUSE = 500;
@@ -123,18 +122,14 @@ export class LiveConnection extends EventTarget {
     this.#lastId += 1;
     entry.id = String(this.#lastId);
     this.#send({ id: entry.id, type: "subscribe", payload: { query: entry.query, variables: entry.variables() } });
-    entry.onStart?.();
   }
 
   #failed(entry, errors) {
     entry.id = "";
     if (errors.some((error) => error.extensions?.code === "UNAUTHENTICATED")) this.onRefused();
-    const again = () => this.#subscribers.has(entry) && this.state === "live" && this.#start(entry);
-    if (entry.onErrors?.(errors)) {
-      again();
-      return;
-    }
-    entry.timer = setTimeout(again, pause(entry.failures));
+    entry.onErrors?.(errors);
+    if (!this.#subscribers.has(entry)) return;
+    entry.timer = setTimeout(() => this.state === "live" && this.#start(entry), pause(entry.failures));
     entry.failures += 1;
   }
 

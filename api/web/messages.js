@@ -1,7 +1,7 @@
 /** The Messages tab: the list of a patient's emails, live. */
 
 import { announce } from "./announce.js";
-import { debounce, fill, h } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { followMessages } from "./feed.js";
 import { wordsOf } from "./graphql.js";
 import { icon } from "./icons.js";
@@ -10,17 +10,17 @@ import { PATIENT_MESSAGES } from "./operations.js";
 import { NEEDS_ATTENTION, STATUSES } from "./words.js";
 
 const PAGE = 25;
+/** Without a socket (a proxy may forbid them) the first page is read again, this often. */
+const FALLBACK = 30_000;
 
 export class MessageList extends EventTarget {
   #rows = new Map();
   #after = null;
-  #stop;
+  /** Ends the following of live changes; null: not begun, or its cursor has expired. */
+  #stop = null;
   #running = null;
   /** Counts what arrives, so that an answer that was asked for earlier doesn't undo a change that came since. */
   #tick = 0;
-  /** Not at once: by then the server has surely begun to listen for us. */
-  #catchUpSoon = debounce(() => this.#catchUp(), 400);
-
   /**
    * Raises `patient` (detail: the patient, as the server has them now) and `change` (detail: a message).
    * @param {object} options
@@ -30,8 +30,7 @@ export class MessageList extends EventTarget {
    */
   constructor({ api, live, patientId }) {
     super();
-    this.api = api;
-    this.patientId = patientId;
+    Object.assign(this, { api, live, patientId });
     this.filter = h(
       "select",
       { "aria-label": "Filter by status", data: { testid: "status-filter" }, on: { change: () => this.load() } },
@@ -43,19 +42,16 @@ export class MessageList extends EventTarget {
     this.note = h("div", { class: "list-note", role: "status" });
     this.more = h("button", { type: "button", class: "button wide", hidden: true, data: { testid: "load-more" }, on: { click: () => this.load({ more: true }) } }, "Load more");
     this.element = h("div", { class: "message-list" }, this.list, this.note, this.more);
-    // Listen first, then read: what changes in between comes by the subscription.
-    this.#stop = followMessages({
-      live,
-      patientId,
-      onChange: (message) => this.#changed(message),
-      onGap: () => this.#catchUpSoon(),
-    });
+    this.fallback = setInterval(() => {
+      const blind = live.state !== "live" || !this.#stop;
+      if (blind && !document.hidden && navigator.onLine) this.#catchUp();
+    }, FALLBACK);
     this.load();
   }
 
   dispose() {
-    this.#stop();
-    this.#catchUpSoon.cancel();
+    clearInterval(this.fallback);
+    this.#stop?.();
     this.#running?.abort();
   }
 
@@ -96,6 +92,7 @@ export class MessageList extends EventTarget {
       this.#after = connection.pageInfo.endCursor;
       this.more.hidden = !connection.pageInfo.hasNextPage;
       this.#count();
+      if (!more) this.#follow(connection.liveCursor);
       if (more) {
         announce(`${connection.nodes.length} more messages`);
         // The button may be gone now, and the focus with it.
@@ -133,12 +130,22 @@ export class MessageList extends EventTarget {
     return patient?.messages;
   }
 
+  #follow(since) {
+    this.#stop ??= followMessages({
+      live: this.live,
+      patientId: this.patientId,
+      since,
+      onChange: (message) => this.#changed(message),
+      onExpired: () => {
+        this.#stop = null;
+        this.#catchUp();
+      },
+    });
+  }
+
   /** Quietly: what is shown stays, and gets what was missed. */
   async #catchUp() {
-    if (this.#running) {
-      this.#catchUpSoon();
-      return;
-    }
+    if (this.#running) return;
     const askedAt = this.#tick;
     const asked = this.filter.value;
     try {
@@ -150,8 +157,9 @@ export class MessageList extends EventTarget {
         if (!row || row.message.status !== message.status) this.#changed(message);
         else this.#merge(message, askedAt);
       }
+      this.#follow(connection.liveCursor);
     } catch {
-      // The indicator shows that the page isn't live; the next start catches up.
+      // It is tried again soon.
     }
   }
 

@@ -14,7 +14,7 @@ const ERRORS = "errors { field message code }";
 
 export const VIEWER = `query Viewer { viewer { subject role practice { id name timeZone } } }`;
 
-export const PATIENTS = `query Patients($search: String, $first: Int!, $after: String) {
+export const PATIENTS = `query Patients($search: String!, $first: Int!, $after: String) {
   patients(search: $search, first: $first, after: $after) {
     nodes { ${PATIENT_FIELDS} }
     pageInfo { hasNextPage endCursor }
@@ -29,6 +29,7 @@ export const PATIENT_MESSAGES = `query PatientMessages($id: ID!, $filter: Messag
     messages(filter: $filter, first: $first, after: $after) {
       nodes { ${ROW_FIELDS} }
       pageInfo { hasNextPage endCursor }
+      liveCursor
     }
   }
 }`;
@@ -47,13 +48,13 @@ export const MESSAGE_EVENTS = `query MessageEvents($id: ID!, $first: Int!, $afte
   message(id: $id) {
     id
     events(first: $first, after: $after) {
-      nodes { id kind occurredAt receivedAt source machine detail }
+      nodes { id kind occurredAt receivedAt source machine detail failure { smtpCode enhancedCode reason } }
       pageInfo { hasNextPage endCursor }
     }
   }
 }`;
 
-export const SENDING_ACCOUNTS = `query SendingAccounts { sendingAccounts { ${ACCOUNT_FIELDS} } }`;
+export const SENDING_ACCOUNTS = `query SendingAccounts { sendingAccounts { ${ACCOUNT_FIELDS} capabilities { delivery opens } } }`;
 
 export const ACCOUNT_HEALTH = `query AccountHealth {
   sendingAccounts {

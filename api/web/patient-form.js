@@ -46,8 +46,8 @@ export function openPatientForm({ api, patient, onSaved }) {
   );
   onSubmit(form, async () => {
     const missing = [
-      !name.value.trim() && { field: ["name"], message: "Write a name.", code: "REQUIRED" },
-      !email.value.trim() && { field: ["email"], message: "Write an email address.", code: "REQUIRED" },
+      !name.value.trim() && { field: "name", message: "Write a name.", code: "REQUIRED" },
+      !email.value.trim() && { field: "email", message: "Write an email address.", code: "REQUIRED" },
     ].filter(Boolean);
     showErrors(form, missing);
     if (missing.length > 0) return;

@@ -91,7 +91,7 @@ export class PatientList {
     try {
       const data = await this.api.request(
         PATIENTS,
-        { search: this.#search || null, first: PAGE, after: more ? this.#after : null },
+        { search: this.#search, first: PAGE, after: more ? this.#after : null },
         { signal: running.signal },
       );
       this.#show(data.patients, more);

@@ -27,7 +27,7 @@ export function signIn({ reason, onToken }) {
   onSubmit(form, async () => {
     const value = control.value.trim();
     const wrong = value ? await onToken(value) : "Paste a token first.";
-    if (wrong && form.isConnected) showErrors(form, [{ field: ["token"], message: wrong, code: "" }]);
+    if (wrong && form.isConnected) showErrors(form, [{ field: "token", message: wrong, code: "" }]);
   });
   return h(
     "main",

@@ -47,6 +47,7 @@ function eventItem(event) {
         " · ",
         h("span", { title: source.meaning }, source.label),
         event.detail && [" · ", h("span", { class: "event-detail" }, event.detail)],
+        event.failure?.reason && [" · ", h("span", { class: "event-detail" }, [event.failure.smtpCode, event.failure.enhancedCode, event.failure.reason].filter(Boolean).join(" "))],
         late && [" · ", h("span", { title: exact(event.receivedAt) }, `reported ${late} later`)],
       ),
     ),
