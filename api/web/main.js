@@ -43,7 +43,7 @@ async function enterWith(value) {
     return "";
   } catch (error) {
     forgetToken();
-    return error instanceof Unauthenticated ? `This token is not valid here. ${error.message}` : wordsOf(error);
+    return error instanceof Unauthenticated ? `Carepost does not accept this token. ${error.message}` : wordsOf(error);
   }
 }
 
