@@ -23,6 +23,13 @@ export function announce(words, about = words) {
   speak();
 }
 
+/** Puts the notice above a dialog that has opened since. */
+export function raiseNotice() {
+  const notice = document.querySelector(".notice");
+  notice?.hidePopover();
+  notice?.showPopover();
+}
+
 /**
  * Shows a short notice at the foot of the page and says it.
  * @param {string} words

@@ -1,5 +1,6 @@
 /** Modal dialogs. The browser's own `<dialog>` keeps the focus inside, closes by Esc and gives the focus back. */
 
+import { raiseNotice } from "./announce.js";
 import { h, uniqueId } from "./dom.js";
 import { icon } from "./icons.js";
 
@@ -48,6 +49,7 @@ export function openDialog({ title, content, kind = "dialog", testid, mayClose =
   }
   document.body.append(element);
   element.showModal();
+  raiseNotice();
   return { element, close: () => element.close() };
 }
 

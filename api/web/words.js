@@ -16,7 +16,7 @@ export const NEEDS_ATTENTION = ["FAILED", "NOT_DELIVERED"];
 
 /** @type {Record<string, {label: string, meaning: string, tone: "neutral" | "good" | "caution" | "bad"}>} */
 const HEALTH = {
-  UNKNOWN: { label: "Address not tried yet", meaning: "No email to this address has been answered for yet.", tone: "neutral" },
+  UNKNOWN: { label: "Address not confirmed yet", meaning: "No email to this address has been answered for yet.", tone: "neutral" },
   GOOD: { label: "Address works", meaning: "An email to this address was delivered.", tone: "good" },
   SOFT_BOUNCED: { label: "Last email came back", meaning: "The last email came back, and nobody says that this is final.", tone: "caution" },
   BOUNCED: { label: "Address bounces", meaning: "An email to this address came back for good. Check the address with the patient.", tone: "bad" },
