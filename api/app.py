@@ -41,7 +41,8 @@ def create_app(config: ApiConfig) -> Starlette:
             finally:
                 listening.cancel()
                 await asyncio.gather(listening, return_exceptions=True)
-                await client.aclose()
+                await webhooks.drain()
+                await client.aclose(close_connection_pool=True)
 
     middleware = []
     if config.allowed_origins:
@@ -60,9 +61,7 @@ def create_app(config: ApiConfig) -> Starlette:
             Mount("/web", Assets()),
             Route("/graphql", graphql, methods=["GET", "POST"]),
             WebSocketRoute("/graphql", graphql),
-            Route(
-                "/webhooks/{provider}/{account}", WebhookEndpoint(config, database, hurry).__call__, methods=["POST"]
-            ),
+            Route("/webhooks/{provider}/{account}", webhooks.__call__, methods=["POST"]),
             Route("/healthz", healthz),
             Route("/readyz", Readiness(database, live).__call__),
             Route("/metrics", Metrics(live).__call__),

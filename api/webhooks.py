@@ -65,6 +65,10 @@ class WebhookEndpoint:
             _log.warning("a webhook could not be stored", provider=esp.name, error=type(error).__name__)
             return Response(status_code=esp.unavailable_status)
 
+    async def drain(self) -> None:
+        """Waits for wake-ups under way; when the process ends."""
+        await asyncio.gather(*self._wake_ups)
+
     async def _take(
         self, esp: Provider, practice_id: PracticeId, account_id: AccountId, request: Request, body: bytes
     ) -> Response:

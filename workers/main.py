@@ -56,7 +56,7 @@ async def run_worker(config: WorkerConfig, stop: asyncio.Event) -> None:
         http = await stack.enter_async_context(HttpTransport())
         smtp = await stack.enter_async_context(SmtpTransport(http))
         client = jobs.connect(config.redis_url)
-        stack.push_async_callback(client.aclose)
+        stack.push_async_callback(client.aclose, close_connection_pool=True)
         hurry = Jobs(client, enabled=config.enqueue)
         name = f"{socket.gethostname()}:{os.getpid()}"
         sender = Sender(database, config.sealer, hurry, http, smtp, worker=name, lease=config.lease)
@@ -85,13 +85,14 @@ async def _run_jobs(config: WorkerConfig, sender: Sender, applier: Applier, stop
             await applier.apply_pending()
 
     while not stop.is_set():
+        client = jobs.connect(config.redis_url)
         worker = Worker(
             # One try, no kept result: Postgres decides what is done again (see workers.sweep).
             functions=[
                 func(send, name=jobs.SEND, max_tries=1, keep_result=0, timeout=config.lease),
                 func(apply, name=jobs.APPLY, max_tries=1, keep_result=0, timeout=config.lease),
             ],
-            redis_pool=jobs.connect(config.redis_url),
+            redis_pool=client,
             queue_name=jobs.QUEUE,
             handle_signals=False,
             max_jobs=50,
@@ -110,9 +111,11 @@ async def _run_jobs(config: WorkerConfig, sender: Sender, applier: Applier, stop
             if worker.tasks:
                 await asyncio.wait(worker.tasks.values(), timeout=_DRAIN_SECONDS)
         running.cancel()
-        ended = (await asyncio.gather(running, return_exceptions=True))[0]
-        with contextlib.suppress(RedisError, OSError, asyncio.CancelledError):
-            await worker.close()
+        for task in worker.tasks.values():
+            task.cancel()
+        ended, *_ = await asyncio.gather(running, *worker.tasks.values(), return_exceptions=True)
+        with contextlib.suppress(RedisError, OSError):
+            await client.aclose(close_connection_pool=True)
         if not stop.is_set():
             _log.warning("valkey went away; the sweeper carries on", error=type(ended).__name__)
             with contextlib.suppress(TimeoutError):

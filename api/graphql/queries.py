@@ -50,7 +50,8 @@ class Query:
                 return Practice.of(practice) if uuid_of(kind, id) == practice.id else None
             case "MessageEvent":
                 return await _event(info, key)
-        return None
+            case _:
+                return None
 
     @strawberry.field(description="One patient; null when the practice has none such.")
     async def patient(self, info: Info, id: strawberry.ID) -> Patient | None:

@@ -121,7 +121,7 @@ class GraphQLView(GraphQL[Context, None]):
             await self._sign_in(context, authorization if isinstance(authorization, str) else None)
         except Unauthenticated as error:
             raise ConnectionRejectionError from error
-        return UNSET
+        return cast("UnsetType", UNSET)
 
     async def _sign_in(self, context: Context, authorization: str | None) -> None:
         principal = await self._authenticator.authenticate(authorization)

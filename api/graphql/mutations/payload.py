@@ -32,10 +32,10 @@ class Checks:
 
     def text(self, check: Callable[[], str], fallback: str = "") -> str:
         """What `check` gives, or the fallback when it raises."""
-        checked = fallback
+        checked = [fallback]
         with self.field():
-            checked = check()
-        return checked
+            checked.append(check())
+        return checked[-1]
 
     def done(self) -> None:
         """Raises `InputRefused` when anything was wrong."""

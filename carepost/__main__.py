@@ -1,0 +1,5 @@
+"""`python -m carepost`."""
+
+from carepost.cli import main
+
+main()

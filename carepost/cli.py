@@ -1,0 +1,184 @@
+"""The command line: `carepost COMMAND`."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import typer
+from rich.console import Console
+
+from api.auth import Role
+from carepost.config import ConfigError, Settings, read_settings
+from db.errors import StoreError
+from mail.ids import PracticeId
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Sends a practice's emails to its patients and shows, honestly and live, what became of each one.",
+)
+_err = Console(stderr=True)
+
+
+@app.command()
+def demo(
+    quiet: Annotated[bool, typer.Option(help="No trickle of new emails.")] = False,
+) -> None:
+    """A practice with patients and messages, a sandbox in place of an ESP, and the page: everything on this machine."""
+    from carepost.demo import run_demo
+
+    asyncio.run(run_demo(_settings(logs="quiet"), trickle=not quiet))
+
+
+@app.command()
+def up() -> None:
+    """API and worker on this machine, with embedded servers unless DATABASE_URL and REDIS_URL say otherwise."""
+    from carepost.up import run_up
+
+    asyncio.run(run_up(_settings()))
+
+
+@app.command()
+def api() -> None:
+    """The API alone; any number of them may run."""
+    from carepost.serve import check_port, serve_api
+
+    settings = _settings()
+    check_port(settings.host, settings.port)
+    serve_api(settings)
+
+
+@app.command()
+def worker() -> None:
+    """A worker alone; any number of them may run."""
+    from carepost.serve import serve_worker
+
+    serve_worker(_settings())
+
+
+@app.command()
+def migrate() -> None:
+    """Brings the database up to date; safe to run twice, or from two places at once."""
+    from db.migrate import migrate as apply
+
+    url = _reachable().needed("database_url", "postgresql://carepost@db.example.com/carepost")
+    applied = asyncio.run(apply(url))
+    for migration in applied:
+        typer.echo(f"applied {migration.name}")
+    if not applied:
+        typer.echo("the database is up to date")
+
+
+@app.command()
+def practice(
+    name: Annotated[str, typer.Argument(help="As patients know it.")],
+    time_zone: Annotated[str, typer.Option(help="IANA name, such as Europe/Berlin.")] = "UTC",
+) -> None:
+    """Sets up a practice and prints its id."""
+    from db.practices import create_practice
+
+    try:
+        zone = ZoneInfo(time_zone)
+    except (KeyError, ValueError, OSError) as error:
+        raise ConfigError(f"{time_zone!r} is no time zone; name one such as Europe/Berlin.") from error
+    url = _reachable().needed("database_url", "postgresql://carepost@db.example.com/carepost")
+    typer.echo(str(asyncio.run(create_practice(url, name, zone)).id))
+
+
+@app.command()
+def token(
+    role: Annotated[Role, typer.Option(help="What its bearer may do.", case_sensitive=False)] = Role.STAFF,
+    practice: Annotated[str | None, typer.Option(help="Id of the practice; needed where there are several.")] = None,
+    subject: Annotated[str, typer.Option(help="Who it is for; the audit trail names them.")] = "carepost token",
+    hours: Annotated[float, typer.Option(help="How long it holds.", min=0.01, max=24 * 90)] = 12,
+) -> None:
+    """Prints a token to sign in with, alone on the last line."""
+    from carepost.tokens import make_token
+
+    settings = _reachable()
+    practice_id = _practice(settings, practice)
+    typer.echo(make_token(settings, practice_id, role, subject, timedelta(hours=hours)))
+
+
+@app.command()
+def schema(
+    check: Annotated[Path | None, typer.Option(help="Fail when this file is stale, instead of printing.")] = None,
+) -> None:
+    """Prints the GraphQL schema."""
+    from api.graphql.schema import build_schema
+
+    text = build_schema().as_str() + "\n"
+    if check is None:
+        typer.echo(text, nl=False)
+    elif not check.exists() or check.read_text() != text:
+        _err.print(f"{check} is stale; run `carepost schema > {check}`.")
+        raise typer.Exit(1)
+
+
+def _practice(settings: Settings, given: str | None) -> PracticeId:
+    from db.practices import list_practices
+
+    if given is not None:
+        try:
+            return PracticeId(UUID(given))
+        except ValueError as error:
+            raise ConfigError(f"{given!r} is no id of a practice.") from error
+    url = settings.needed("database_url", "postgresql://carepost@db.example.com/carepost")
+    practices = asyncio.run(list_practices(url))
+    if len(practices) == 1:
+        return practices[0].id
+    if not practices:
+        raise ConfigError("There is no practice yet; make one: carepost practice 'Northgate Practice'")
+    listed = "".join(f"\n  {entry.id}  {entry.name}" for entry in practices)
+    raise ConfigError(f"There are several practices; name one by --practice ID:{listed}")
+
+
+def _settings(logs: str = "") -> Settings:
+    """This process's settings, and its logs as they say."""
+    import logging
+
+    from carepost.logs import set_up_logs
+
+    settings = read_settings()
+    set_up_logs(as_json=settings.log_json, level=logging.WARNING if logs == "quiet" else logging.INFO)
+    return settings
+
+
+def _reachable() -> Settings:
+    """Settings for a command beside a running Carepost: with no DATABASE_URL, those of the one in DATA_DIR."""
+    from carepost.machine import running_environment
+
+    settings = read_settings()
+    if settings.database_url:
+        return settings
+    environment = running_environment(settings.data_dir)
+    if environment is None:
+        raise ConfigError(
+            f"No Carepost runs in {settings.data_dir}. Start one (carepost up), or set CAREPOST_DATABASE_URL."
+        )
+    found: dict[str, Any] = {
+        name.removeprefix("CAREPOST_").lower(): value for name, value in environment.items() if value
+    }
+    return Settings.model_validate(settings.model_dump(exclude_defaults=True) | found)
+
+
+def main(run: Callable[[], object] = app) -> None:
+    """The program: what went wrong is one line, not a traceback, when we know it."""
+    from carepost.machine import AlreadyRunning
+    from carepost.processes import ChildFailed
+    from carepost.serve import PortTaken
+
+    try:
+        run()
+    except (ConfigError, StoreError, AlreadyRunning, ChildFailed, PortTaken) as error:
+        _err.print(f"carepost: {error}", style="bold", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(1)
+    except OSError as error:
+        _err.print(f"carepost: {error}", style="bold", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(1)

