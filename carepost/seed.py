@@ -4,6 +4,7 @@ Everything is written by the same functions that serve: the history's statuses f
 """
 
 import random
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -179,7 +180,8 @@ async def _accounts(connection: Connection, sealer: Sealer, practice: Practice) 
 async def _patients(connection: Connection, practice: Practice, chance: random.Random) -> Sequence[Patient]:
     people = dict(OUTCOMES)
     for name in NAMES:
-        local = ".".join("".join(c for c in part.lower() if c.isascii() and c.isalpha()) for part in name.split())
+        plain = unicodedata.normalize("NFKD", name.lower()).replace("ø", "o").replace("ł", "l")
+        local = ".".join("".join(c for c in part if c.isascii() and c.isalpha()) for part in plain.split())
         people[name] = f"{local}@{chance.choice(('mail.example', 'post.example', 'inbox.example'))}"
     return [
         await create_patient(
