@@ -33,7 +33,7 @@ def demo(
     """A practice with patients and messages, a sandbox in place of an ESP, and the page: everything on this machine."""
     from carepost.demo import run_demo
 
-    asyncio.run(run_demo(_settings(logs="quiet"), trickle=not quiet))
+    asyncio.run(run_demo(_settings(), trickle=not quiet))
 
 
 @app.command()
@@ -139,14 +139,12 @@ def _practice(settings: Settings, given: str | None) -> PracticeId:
     raise ConfigError(f"There are several practices; name one by --practice ID:{listed}")
 
 
-def _settings(logs: str = "") -> Settings:
+def _settings() -> Settings:
     """This process's settings, and its logs as they say."""
-    import logging
-
     from carepost.logs import set_up_logs
 
     settings = read_settings()
-    set_up_logs(as_json=settings.log_json, level=logging.WARNING if logs == "quiet" else logging.INFO)
+    set_up_logs(as_json=settings.log_json, level=settings.log_level)
     return settings
 
 

@@ -2,7 +2,7 @@
 
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(default=10, gt=0, le=15)
     enqueue: bool = True
     log_json: bool = False
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("secret_key", "allowed_origins", mode="before")
     @classmethod

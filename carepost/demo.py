@@ -56,7 +56,8 @@ async def run_demo(settings: Settings, *, trickle: bool) -> None:
             async with Database(database_url, PoolSize(1, 2)) as database:
                 practice = await _practice(database_url, database, sealer)
                 await _start_sandbox(supervisor, database, sealer, practice, whole)
-            await start_serving(supervisor, environment, whole.url)
+            quiet = {"CAREPOST_LOG_LEVEL": "warning"} if "log_level" not in settings.model_fields_set else {}
+            await start_serving(supervisor, {**environment, **quiet}, whole.url)
             if not supervisor.stopping.is_set():
                 staff, admin = (
                     make_token(whole, practice.id, role, f"demo {role.value.lower()}", timedelta(days=7))

@@ -37,9 +37,10 @@ class EmbeddedServers:
 
     def _start_postgres(self) -> None:
         runtime = self._directory / "run"
-        runtime.mkdir(exist_ok=True)
         # The library keeps its lock, and sockets whose path is too long for the data folder, in the user's runtime
-        # folder, else in one that all users share and whoever comes first owns. It reads this once, on import.
+        # folder; where that doesn't exist, in one that all users share and whoever came first owns. It looks once,
+        # on import.
+        (runtime / "python_PostgresServer").mkdir(parents=True, exist_ok=True)
         os.environ["XDG_RUNTIME_DIR"] = str(runtime)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

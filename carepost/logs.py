@@ -6,7 +6,7 @@ import sys
 import structlog
 
 
-def set_up_logs(*, as_json: bool, level: int = logging.INFO) -> None:
+def set_up_logs(*, as_json: bool, level: str) -> None:
     """Configures structlog, and sends the standard library's warnings through the same."""
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
@@ -19,7 +19,7 @@ def set_up_logs(*, as_json: bool, level: int = logging.INFO) -> None:
             _without_error_texts,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -113,6 +113,8 @@ class Supervisor:
             except TimeoutError:
                 line = b""
             if not line:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(process.wait(), 2)
                 await child.stop()
                 raise ChildFailed(f"{name} did not start (exit code {process.returncode}); see the lines above.")
             child.ready = line.decode().strip()
