@@ -23,7 +23,17 @@ def set_up_logs(*, as_json: bool, level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_PlacesOnly("%(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+class _PlacesOnly(logging.Formatter):
+    """What libraries log through the standard library, by the same rule as below."""
+
+    def formatException(self, ei: tuple[type[BaseException], BaseException, object] | object) -> str:  # noqa: N802
+        error = ei[1] if isinstance(ei, tuple) else None
+        return f"{type(error).__name__} at {', '.join(_places(error))}" if isinstance(error, BaseException) else ""
 
 
 def _without_error_texts(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
