@@ -97,10 +97,13 @@ DEFAULT_TRACKING_START = date(2019, 7, 23)
 def tracked_from(tracking_start: date, zone: ZoneInfo) -> datetime:
     """The first instant that is tracked: midnight after `tracking_start` in the practice's zone.
 
-    Messages sent *on* that day are not tracked. Where midnight doesn't exist, as on some daylight
-    saving days, it is the instant that the zone's earlier offset gives (PEP 495, fold=0), as in Postgres.
+    Messages sent *on* that day are not tracked. Where midnight comes twice it is the first, unless the clock
+    goes back into the day itself; where it doesn't exist, it is what the earlier offset makes of it (PEP 495).
     """
-    return datetime.combine(tracking_start + timedelta(days=1), time(), zone).astimezone(UTC)
+    midnight = datetime.combine(tracking_start + timedelta(days=1), time(), zone)
+    first, again = (midnight.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
+    before = (again - timedelta(microseconds=1)).astimezone(zone)
+    return max(first, again) if before.date() <= tracking_start else first
 
 
 def ceiling(kind: AccountKind, sent_at: datetime, first_tracked: datetime) -> Verdict:
