@@ -27,6 +27,10 @@ class Unauthenticated(Exception):
     """No token, or one that doesn't hold; the text is fit to be shown."""
 
 
+class SignInUnavailable(Exception):
+    """The identity provider's keys are out of reach, so nothing is known of the token; the text is fit to be shown."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who asks. `expires_at` is the end of the token, in seconds since 1970."""
@@ -51,7 +55,8 @@ class Authenticator:
         self._keys = jwt.PyJWKClient(sign_in.jwks_url, lifespan=300, timeout=5) if sign_in.jwks_url else None
 
     async def authenticate(self, authorization: str | None) -> Principal:
-        """The principal of an `Authorization` header's value; raises `Unauthenticated`."""
+        """The principal of an `Authorization` header's value; raises `Unauthenticated` and
+        `SignInUnavailable`."""
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthenticated("Sign in: send `Authorization: Bearer <token>`.")
@@ -59,7 +64,10 @@ class Authenticator:
             return _principal(await self._claims(token.strip()))
         except jwt.ExpiredSignatureError as error:
             raise Unauthenticated("The token has expired; sign in again.") from error
-        except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
+        except jwt.PyJWKClientConnectionError as error:
+            raise SignInUnavailable("Tokens can't be verified at the moment; try again.") from error
+        # A signed token may say anything, and an unsigned one nest its header without end.
+        except (jwt.PyJWTError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise Unauthenticated("The token is not valid.") from error
 
     async def _claims(self, token: str) -> dict[str, Any]:
@@ -85,8 +93,11 @@ class Authenticator:
 def _principal(claims: dict[str, Any]) -> Principal:
     if not isinstance(claims["practice_id"], str):
         raise TypeError("practice_id is no string")
+    subject = str(claims["sub"])[:200]
+    if not subject.isprintable():
+        raise ValueError("the audit trail can't hold such a name")
     return Principal(
-        subject=str(claims["sub"])[:200],
+        subject=subject,
         practice_id=PracticeId(UUID(claims["practice_id"])),
         role=Role(claims["role"]),
         expires_at=float(claims["exp"]),
