@@ -1,21 +1,25 @@
 """Errors of the GraphQL API.
 
 User errors are data: every payload has `errors`. What is wrong with the request itself is an `ApiError` with a code.
-Everything else is masked, with an id that the log has too.
+Everything else is masked, with an id that the log has too. So every error has `extensions.code`.
 """
 
 import traceback
 from enum import Enum
+from typing import Final
 from uuid import uuid4
 
 import strawberry
 import structlog
-from graphql import GraphQLError
+from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.extensions import MaskErrors
+from strawberry.types.execution import PreExecutionError
 
 from api.graphql.enums import described
 from mail.errors import CredentialsIncomplete, InvalidEmail
 
+# graphql.language.parser: the limits among its syntax errors.
+_LIMITS: Final = {" tokens. Parsing aborted": "QUERY_TOO_LONG", "nested too deeply": "QUERY_TOO_DEEP"}
 _log = structlog.get_logger("carepost.graphql")
 
 
@@ -83,10 +87,25 @@ def refused_credentials(error: CredentialsIncomplete, field: str) -> UserError:
 
 class MaskUnexpected(MaskErrors):
     """Replaces unexpected errors by a sentence with an id, and logs them under it without their text, which could
-    quote a patient."""
+    quote a patient. Gives a code to those that the library raises about a request."""
 
     def __init__(self) -> None:
         super().__init__(should_mask_error=_is_unexpected)
+
+    def _process_result(self, result: object) -> None:
+        errors: list[GraphQLError] | None = getattr(result, "errors", None)
+        if errors:
+            refused = isinstance(result, PreExecutionError)
+            result.errors = [self._shown(error, refused) for error in errors]  # type: ignore[attr-defined]
+
+    def _shown(self, error: GraphQLError, refused: bool) -> GraphQLError:
+        code = _code_of(error, refused)
+        if code is None:
+            return self.anonymise_error(error)
+        if error.extensions and "code" in error.extensions:
+            return error
+        message = "A value can't be read." if _is_unexpected(error) else error.message
+        return GraphQLError(message, error.nodes, error.source, error.positions, error.path, extensions={"code": code})
 
     def anonymise_error(self, error: GraphQLError) -> GraphQLError:
         error_id = uuid4().hex[:12]
@@ -109,3 +128,15 @@ class MaskUnexpected(MaskErrors):
 
 def _is_unexpected(error: GraphQLError) -> bool:
     return error.original_error is not None and not isinstance(error.original_error, GraphQLError)
+
+
+def _code_of(error: GraphQLError, refused: bool) -> str | None:
+    """The code of an error; None when it is unexpected. `refused` says that nothing was executed."""
+    if error.extensions and "code" in error.extensions:
+        return str(error.extensions["code"])
+    if isinstance(error, GraphQLSyntaxError):
+        return next((code for sign, code in _LIMITS.items() if sign in error.message), "GRAPHQL_PARSE_FAILED")
+    if refused and error.path is None:
+        # What is no GraphQLError here comes of a literal: an integer of 5,000 digits.
+        return "GRAPHQL_VALIDATION_FAILED"
+    return None if _is_unexpected(error) else "BAD_USER_INPUT"

@@ -1,20 +1,17 @@
 """The schema, with its limits. `schema.graphql` at the root of the project is made from it and checked against it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import strawberry
-from strawberry.extensions import (
-    DisableIntrospection,
-    MaxAliasesLimiter,
-    MaxTokensLimiter,
-    ParserCache,
-    QueryDepthLimiter,
-    SchemaExtension,
-    ValidationCache,
-)
+from graphql import GraphQLError
+from strawberry.extensions import DisableIntrospection, SchemaExtension
 from strawberry.schema.config import StrawberryConfig
+from strawberry.types import ExecutionContext, ExecutionResult
+from strawberry.types.graphql import OperationType
 
 from api.config import Limits
+from api.graphql.documents import CheckDocument, Documents
 from api.graphql.errors import MaskUnexpected
 from api.graphql.mutations import Mutation
 from api.graphql.queries import Query
@@ -25,23 +22,28 @@ from api.graphql.types.message import Message
 from api.graphql.types.patient import Patient
 from api.graphql.types.practice import Practice
 
-_REMEMBERED_DOCUMENTS = 500
+
+class Schema(strawberry.Schema):
+    """Logs no error itself: an error's text, and the document that it quotes, may hold a patient's data. Those that
+    are unexpected are logged by `MaskUnexpected`."""
+
+    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
+        return
+
+    async def execute(self, query: str | None, **more: Any) -> ExecutionResult:  # type: ignore[override]
+        """One answer, so no subscription: those are streamed."""
+        allowed = set(more.pop("allowed_operation_types", None) or OperationType) - {OperationType.SUBSCRIPTION}
+        return await super().execute(query, allowed_operation_types=allowed, **more)
 
 
 def build_schema(limits: Limits | None = None, *, introspection: bool = True) -> strawberry.Schema:
     limits = limits or Limits()
-    # Factories, since an extension holds the state of one execution; the caches stand at their modules' level.
-    extensions: list[Callable[[], SchemaExtension]] = [
-        lambda: MaxTokensLimiter(max_token_count=limits.query_tokens),
-        lambda: ParserCache(maxsize=_REMEMBERED_DOCUMENTS),
-        lambda: MaxAliasesLimiter(max_alias_count=limits.query_aliases),
-        lambda: QueryDepthLimiter(max_depth=limits.query_depth),
-        lambda: ValidationCache(maxsize=_REMEMBERED_DOCUMENTS),
-        MaskUnexpected,
-    ]
+    documents = Documents(limits)
+    # Factories, since an extension holds the state of one execution.
+    extensions: list[Callable[[], SchemaExtension]] = [MaskUnexpected, lambda: CheckDocument(documents)]
     if not introspection:
         extensions.append(DisableIntrospection)
-    return strawberry.Schema(
+    return Schema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
