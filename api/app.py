@@ -59,7 +59,7 @@ def create_app(config: ApiConfig) -> Starlette:
         routes=[
             Route("/", index),
             Mount("/web", Assets()),
-            Route("/graphql", graphql, methods=["GET", "POST"]),
+            Route("/graphql", graphql),
             WebSocketRoute("/graphql", graphql),
             Route("/webhooks/{provider}/{account}", webhooks.__call__, methods=["POST"]),
             Route("/healthz", healthz),

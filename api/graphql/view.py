@@ -13,18 +13,18 @@ from uuid import uuid4
 
 import orjson
 import structlog
-from cross_web import HTTPException
+from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError
-from strawberry.http import GraphQLHTTPResponse
+from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.unset import UNSET, UnsetType
 
-from api.auth import Authenticator, Unauthenticated
+from api.auth import Authenticator, SignInUnavailable, Unauthenticated
 from api.bodies import BodyTooLarge, read_body
 from api.graphql.context import Context, Services
 from api.graphql.schema import build_schema
@@ -61,10 +61,15 @@ class GraphQLView(GraphQL[Context, None]):
 
     async def _answer(self, request: Request) -> Response:
         """Any request gets an answer in JSON with a code."""
+        if request.method != "POST":
+            response = _refusal(request, 405, "Send operations by POST.", "METHOD_NOT_ALLOWED")
+            response.headers["allow"] = "POST"
+            return response
+        if (problem := _unsupported(request)) is not None:
+            return _refusal(request, 415, problem, "UNSUPPORTED_MEDIA_TYPE")
         try:
-            if request.method == "POST":
-                body = await read_body(request, self._services.config.limits.body_bytes)
-                request = Request(request.scope, _given(body))
+            body = await read_body(request, self._services.config.limits.body_bytes)
+            request = Request(request.scope, _given(body))
             response = await self.run(request)
         except BodyTooLarge:
             return _refusal(request, 413, "The request is too large.", "REQUEST_TOO_LARGE")
@@ -74,6 +79,8 @@ class GraphQLView(GraphQL[Context, None]):
             response = _refusal(request, 401, str(error), "UNAUTHENTICATED")
             response.headers["www-authenticate"] = "Bearer"
             return response
+        except SignInUnavailable as error:
+            return _refusal(request, 503, str(error), "SIGN_IN_UNAVAILABLE")
         except HTTPException as error:
             return _refusal(request, error.status_code, error.reason, "BAD_REQUEST")
         except Exception as error:  # noqa: BLE001 - the last resort: masked, with an id
@@ -128,8 +135,17 @@ class GraphQLView(GraphQL[Context, None]):
         context.home = await self._services.practice(principal.practice_id)
         context.signed_in = principal
 
+    async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData | list[GraphQLRequestData]:
+        data = await super().parse_http_body(request)
+        if isinstance(data, GraphQLRequestData) and not isinstance(data.operation_name, str | None):
+            raise HTTPException(400, "`operationName` must be a string or null, if provided.")
+        return data
+
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
-        request.state.not_executed = isinstance(result, PreExecutionError)
+        # Errors in variables are found by the execution, before it executes anything.
+        request.state.not_executed = isinstance(result, PreExecutionError) or (
+            result.data is None and bool(result.errors) and all(error.path is None for error in result.errors or ())
+        )
         response = await super().process_result(request, result)
         if request.state.not_executed:
             response = cast("GraphQLHTTPResponse", {key: value for key, value in response.items() if key != "data"})
@@ -164,6 +180,16 @@ def _given(body: bytes) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return receive
+
+
+def _unsupported(request: Request) -> str | None:
+    """What is wrong with the form of a body: JSON as it is, which no page of another origin can post unasked."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != _JSON:
+        return "Send JSON, as `Content-Type: application/json`."
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        return "Send the body as it is, without `Content-Encoding`."
+    return None
 
 
 def _prefers_response_json(request: Request) -> bool:
