@@ -64,12 +64,14 @@ async def run_worker(config: WorkerConfig, stop: asyncio.Event) -> None:
         sweeper = Sweeper(database, sender, applier, config.sweep_interval)
         _log.info("worker is ready", worker=name)
         tasks = [
-            asyncio.create_task(sweeper.run(), name="sweeper"),
+            asyncio.create_task(sweeper.run(stop), name="sweeper"),
             asyncio.create_task(_run_jobs(config, sender, applier, stop), name="jobs"),
         ]
         await stop.wait()
-        tasks[0].cancel()
-        await asyncio.wait(tasks, timeout=_DRAIN_SECONDS + 5)
+        _, late = await asyncio.wait(tasks, timeout=_DRAIN_SECONDS + 5)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
         _log.info("worker has stopped", worker=name)
 
 
@@ -106,10 +108,10 @@ async def _run_jobs(config: WorkerConfig, sender: Sender, applier: Applier, stop
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        if stop.is_set():
-            worker.allow_pick_jobs = False
-            if worker.tasks:
-                await asyncio.wait(worker.tasks.values(), timeout=_DRAIN_SECONDS)
+        worker.allow_pick_jobs = False
+        # With Valkey gone or the process told to stop: an email that is being handed over is handed over.
+        if worker.tasks:
+            await asyncio.wait(worker.tasks.values(), timeout=_DRAIN_SECONDS)
         running.cancel()
         for task in worker.tasks.values():
             task.cancel()

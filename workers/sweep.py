@@ -4,6 +4,7 @@ A round sends what is due, applies what is pending, and joins what was parked. R
 """
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from typing import Final
 
@@ -29,28 +30,32 @@ class Sweeper:
         self._applier = applier
         self._interval = interval
 
-    async def run(self) -> None:
-        """Rounds until cancelled; a round that fails is logged and followed by the next."""
-        while True:
+    async def run(self, stop: asyncio.Event) -> None:
+        """Rounds until `stop`, which begins nothing new and lets what is in hand finish; a round that fails is logged
+        and followed by the next."""
+        while not stop.is_set():
             try:
-                await self.sweep()
+                await self.sweep(stop)
             except Exception as error:
                 _log.warning("a sweep failed; the next one follows", error=type(error).__name__)
-            await asyncio.sleep(self._interval.total_seconds())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self._interval.total_seconds())
 
-    async def sweep(self) -> None:
+    async def sweep(self, stop: asyncio.Event) -> None:
         """One round."""
         await self._applier.apply_pending()
         await self._applier.join_parked()
-        await self._send_due()
+        await self._send_due(stop)
         await create_partitions(self._database.dispatcher)
 
-    async def _send_due(self) -> None:
+    async def _send_due(self, stop: asyncio.Event) -> None:
         tried: set[Due] = set()
         at_once = asyncio.Semaphore(_AT_ONCE)
 
         async def send(due: Due) -> None:
             async with at_once:
+                if stop.is_set():
+                    return
                 try:
                     await self._sender.send(due.practice_id, due.message_id)
                 except Exception as error:
@@ -58,7 +63,7 @@ class Sweeper:
                         "a message could not be sent", message=str(due.message_id), error=type(error).__name__
                     )
 
-        while True:
+        while not stop.is_set():
             # What is still due after we tried it is in another worker's hands, or was put off by seconds.
             fresh = [due for due in await find_due(self._database.dispatcher, _BATCH) if due not in tried]
             if not fresh:
