@@ -103,7 +103,7 @@ class Sender:
     async def _attempt(self, claim: Claim) -> _Outcome:
         """Hands the email over and says what came of it; raises nothing."""
         try:
-            async with asyncio.timeout(self._lease.total_seconds() * 2 / 3):
+            async with asyncio.timeout((self._lease * 2 / 3).total_seconds()):
                 answer = await self._hand_over(claim)
         except TransportUnavailable as error:
             answer = TryAgain(error.failure)
@@ -146,7 +146,8 @@ class Sender:
             track_opens=claim.track_opens,
         )
         if claim.account_kind is not AccountKind.ESP:
-            return await self._smtp.send(smtp_server(claim.account_kind, credentials), email)
+            # It knows whether the email had left when time is up, so its time is up first.
+            return await self._smtp.send(smtp_server(claim.account_kind, credentials), email, within=self._lease * 0.6)
         esp = provider(claim.provider or "")
         return esp.read_answer(await self._http.send(esp.send_request(email, credentials)))
 
@@ -156,8 +157,10 @@ class Sender:
         """Another attempt later, or the end of it after 48 hours."""
         chance = random.random()  # noqa: S311 - jitter
         due_at = next_attempt(claim.number, claim.first_due, datetime.now(UTC), chance, asked)
-        if due_at is None and not ambiguous:
-            return _Outcome(AttemptOutcome.REFUSED, EventKind.FAILED, failure, "given up after 48 hours")
+        if due_at is None:
+            outcome = AttemptOutcome.AMBIGUOUS if ambiguous else AttemptOutcome.REFUSED
+            doubt = "; the last attempt got no answer, so it may have arrived all the same" if ambiguous else ""
+            return _Outcome(outcome, EventKind.FAILED, failure, f"given up after 48 hours{doubt}")
         if ambiguous:
             detail = "the connection ended before the server answered"
             return _Outcome(AttemptOutcome.AMBIGUOUS, EventKind.ATTEMPT_AMBIGUOUS, failure, detail, due_at=due_at)

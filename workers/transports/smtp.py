@@ -8,6 +8,7 @@ import ssl
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Final, Self
 
 import aiosmtplib
@@ -30,6 +31,15 @@ _TOKEN_MARGIN: Final = 60.0
 class _Connection:
     client: aiosmtplib.SMTP
     used_at: float
+
+
+@dataclass(slots=True)
+class _Parcel:
+    """An email on its way; once its content has `left`, it may have been taken."""
+
+    email: Email
+    content: bytes
+    left: bool = False
 
 
 @dataclass(slots=True)
@@ -56,15 +66,23 @@ class SmtpTransport:
             for connection in pool.idle:
                 await _quit(connection.client)
 
-    async def send(self, server: SmtpServer, email: Email) -> Answer:
+    async def send(self, server: SmtpServer, email: Email, *, within: timedelta) -> Answer:
         """What the server said. Raises `TransportUnavailable` and `TransportAmbiguous`."""
-        content = render(email)
+        parcel = _Parcel(email, render(email))
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                return await self._send(server, parcel)
+        except TimeoutError as error:
+            failure = Failure(FailureKind.UNREACHABLE, reason="The mail server took too long to answer.")
+            raise (TransportAmbiguous if parcel.left else TransportUnavailable)(failure) from error
+
+    async def _send(self, server: SmtpServer, parcel: _Parcel) -> Answer:
         pool = self._pools[server]
         async with pool.slots:
             while True:
                 connection, reused = await self._connection(server, pool)
                 try:
-                    answer = await _hand_over(connection.client, email, content)
+                    answer = await _hand_over(connection.client, parcel)
                 except TransportUnavailable:
                     connection.client.close()
                     if reused:
@@ -99,6 +117,7 @@ class SmtpTransport:
         )
         try:
             await client.connect()
+            await _greet(client)
             if token is not None:
                 await client.auth_xoauth2(server.username, token.value)
             elif server.username:
@@ -134,12 +153,24 @@ class SmtpTransport:
         return token
 
 
-async def _hand_over(client: aiosmtplib.SMTP, email: Email, content: bytes) -> Answer:
+async def _greet(client: aiosmtplib.SMTP) -> None:
+    """EHLO, by whose answer alone we know what the server can do; HELO for one that is older than that (RFC 1869)."""
+    if client.is_ehlo_or_helo_needed:
+        try:
+            await client.ehlo()
+        except aiosmtplib.SMTPHeloError:
+            if not client.is_connected:
+                raise
+            await client.helo()
+
+
+async def _hand_over(client: aiosmtplib.SMTP, parcel: _Parcel) -> Answer:
     """MAIL, RCPT and DATA (RFC 5321 section 3.3), step by step, to know whether the content had left."""
+    email = parcel.email
     needs_utf8 = not (email.sender.email.isascii() and email.recipient.email.isascii())
     if needs_utf8 and not client.supports_extension("SMTPUTF8"):
         return Refused(Failure(FailureKind.POLICY, reason="The mail server takes no non-ASCII addresses (RFC 6531)."))
-    options = [f"SIZE={len(content)}"] if client.supports_extension("SIZE") else []
+    options = [f"SIZE={len(parcel.content)}"] if client.supports_extension("SIZE") else []
     if needs_utf8:
         options += ["SMTPUTF8", "BODY=8BITMIME"]
     encoding = "utf-8" if needs_utf8 else "ascii"
@@ -147,11 +178,15 @@ async def _hand_over(client: aiosmtplib.SMTP, email: Email, content: bytes) -> A
         await client.mail(email.sender.email, options=options, encoding=encoding)
         await client.rcpt(email.recipient.email, encoding=encoding)
     except aiosmtplib.SMTPResponseException as error:
+        if error.code == 421:
+            # The channel closes (RFC 5321 section 3.8): idle for too long, or enough emails for one connection.
+            raise TransportUnavailable(_failure(error)) from error
         return await _reset(client, error)
     except (aiosmtplib.SMTPException, OSError) as error:
         raise TransportUnavailable(_unreachable(error)) from error
+    parcel.left = True
     try:
-        reply = await client.data(content)
+        reply = await client.data(parcel.content)
     except aiosmtplib.SMTPResponseException as error:
         return await _reset(client, error)
     except (aiosmtplib.SMTPException, OSError) as error:
@@ -165,7 +200,7 @@ async def _reset(client: aiosmtplib.SMTP, error: aiosmtplib.SMTPResponseExceptio
         await client.rset()
     except (aiosmtplib.SMTPException, OSError):
         client.close()
-    failure = failure_from_reply(f"{error.code} {error.message}", smtp_code=error.code)
+    failure = _failure(error)
     # 421 closes the channel and 4yz may pass (RFC 5321 section 4.2.1); 535 and the like were caught at login.
     return TryAgain(failure) if 400 <= error.code < 500 else Refused(failure)
 
@@ -176,6 +211,10 @@ def _tls_context(server: SmtpServer) -> ssl.SSLContext:
         context.load_default_certs()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def _failure(error: aiosmtplib.SMTPResponseException) -> Failure:
+    return failure_from_reply(f"{error.code} {error.message}", smtp_code=error.code)
 
 
 def _unreachable(error: Exception) -> Failure:
