@@ -90,6 +90,11 @@ _ENHANCED: dict[str, FailureKind] = {
     "7.26": FailureKind.AUTHENTICATION,
     "7.27": FailureKind.AUTHENTICATION,
     "7.28": FailureKind.REPUTATION,
+    # Microsoft's own ("Email non-delivery reports in Exchange Online"): only some may write to this mailbox.
+    "7.124": FailureKind.POLICY,
+    "7.129": FailureKind.POLICY,
+    "7.133": FailureKind.POLICY,
+    "7.134": FailureKind.POLICY,
 }
 
 # Servers put much into 5.7.1 and 5.0.0; there their words tell more than their code.
@@ -97,26 +102,38 @@ _ENHANCED: dict[str, FailureKind] = {
 _WORDING: tuple[tuple[re.Pattern[str], FailureKind], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), kind)
     for pattern, kind in (
-        (r"mailbox (is )?full|over ?quota|quota exceeded|insufficient storage", FailureKind.MAILBOX_FULL),
-        (r"dmarc|\bspf\b|dkim|unauthenticated|not authenticated", FailureKind.AUTHENTICATION),
+        (r"gr[ae]y-?list|policy reasons", FailureKind.POLICY),
+        (r"sending (limit|quota)|your account|outbound sender", FailureKind.ACCOUNT),
         (
-            r"block ?list|black ?list|spamhaus|\brbl\b|dnsbl|reputation|poor history|senderscore"
-            r"|client host .* (blocked|rejected)|ip (address )?.*(blocked|listed)",
+            r"(mailbox|inbox) (is )?(full|out of storage)|over ?quota|quota exceeded|exceeded storage"
+            r"|insufficient (system )?storage",
+            FailureKind.MAILBOX_FULL,
+        ),
+        (
+            r"dmarc|\bspf\b|dkim|unauthenticated|not authenticated|authentication (is )?required"
+            r"|required authentication|starttls",
+            FailureKind.AUTHENTICATION,
+        ),
+        (
+            r"block ?list|black ?list|spamhaus|\brbl\b|dnsbl|reputation|poor history|senderscore|unusual rate"
+            r"|unexpected volume|user complaints|banned sending|messages from .{0,60} weren't sent"
+            r"|client host.{0,80}(blocked|rejected)|\bip\b.{0,80}(blocked|listed)",
             FailureKind.REPUTATION,
         ),
         (r"\bspam|unsolicited|bulk mail|junk", FailureKind.SPAM),
+        (r"null ?mx|does not accept (e-?)?mail", FailureKind.DOMAIN_UNKNOWN),
         (
             r"(user|mailbox|recipient|address|account).{0,60}(unknown|not found|does ?n[o']t exist|no such"
             r"|disabled|inactive|unavailable|rejected)|no such (user|recipient|mailbox)|unknown (user|recipient)"
-            r"|invalid (recipient|mailbox|address)",
+            r"|invalid (recipient|mailbox|address)|does ?n[o']t have an? .{0,60}account",
             FailureKind.ADDRESS_UNKNOWN,
         ),
         (
-            r"(domain|host|\bmx\b).{0,40}(not found|unknown|does ?n[o']t exist)|unrouteable|no mx|null mx",
+            r"(domain|host|\bmx\b).{0,40}(not found|unknown|does ?n[o']t exist)|unrouteable|no mx",
             FailureKind.DOMAIN_UNKNOWN,
         ),
         (r"(message|mail|size).{0,30}(too (big|large)|exceeds)", FailureKind.TOO_LARGE),
-        (r"timed? ?out|timeout|unable to (connect|resolve)|connection refused|expired", FailureKind.UNREACHABLE),
+        (r"timed? ?out|timeout|unable to (connect|resolve)|connection refused|no route|expired", FailureKind.UNREACHABLE),
     )
 )
 
@@ -131,7 +148,9 @@ _SMTP: dict[int, FailureKind] = {
     556: FailureKind.DOMAIN_UNKNOWN,
 }
 
-_TOO_VAGUE = {"7.0", "7.1", "1.0", "2.0", "0.0", "3.0", "5.0", "5.4", "6.0"}
+# 5.1.10 is RFC 7505's null MX and Microsoft's unknown recipient, 5.4.1 Postfix's silence and Microsoft's unknown
+# recipient, 5.7.9 a refused password and Yahoo's policy, 5.1.8 a bad sender address and Microsoft's blocked account.
+_TOO_VAGUE = {"7.0", "7.1", "7.9", "1.0", "1.8", "1.10", "2.0", "4.1", "6.0"}
 _REASON_LIMIT = 1000
 _REPLY = re.compile(r"\b([45]\d\d)\b(?:[ -]+#?([245]\.\d{1,3}\.\d{1,3}))?")
 _CODE = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
@@ -143,16 +162,17 @@ def one_line(text: str) -> str:
 
 
 def classify(smtp_code: int | None, enhanced_code: str | None, reason: str) -> FailureKind:
-    """The kind of a refusal: by its enhanced code, unless that is one of the vague ones and the
-    words say more; else by its words, else by the bare reply code."""
+    """The kind of a refusal: by its enhanced code, unless that is one of the vague ones and the words say more;
+    else by its words, else by the subject of its enhanced code, else by the bare reply code."""
     detail = enhanced_code.partition(".")[2] if enhanced_code else ""
     if detail in _ENHANCED and detail not in _TOO_VAGUE:
         return _ENHANCED[detail]
     for pattern, kind in _WORDING:
         if pattern.search(reason):
             return kind
-    if detail in _ENHANCED:
-        return _ENHANCED[detail]
+    for known in (detail, f"{detail.partition('.')[0]}.0"):
+        if known in _ENHANCED:
+            return _ENHANCED[known]
     return _SMTP.get(smtp_code or 0, FailureKind.OTHER)
 
 
