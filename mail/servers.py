@@ -121,7 +121,7 @@ def _port(credentials: Mapping[str, str], default: int) -> int:
     given = credentials.get("port", "")
     if not given:
         return default
-    if not (given.isascii() and given.isdigit() and 0 < int(given[:6]) < 65536):
+    if not (given.isascii() and given.isdigit() and len(given) <= 5 and 0 < int(given) < 65536):
         raise CredentialsIncomplete("port", "A port is a number from 1 to 65535.")
     return int(given)
 
