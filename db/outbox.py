@@ -140,9 +140,11 @@ async def finish(
     `due_at` is when to try again; None when it's over. False, and nothing written, when the lease was lost and
     another attempt has begun.
     """
+    # The message is locked before its attempt, as a claim does it, or the two would wait for each other.
     ended = await connection.fetchval(
-        "UPDATE attempt SET ended_at = now(), outcome = $4 "
-        "WHERE practice_id = $1 AND message_id = $2 AND number = $3 AND ended_at IS NULL RETURNING true",
+        "WITH locked AS MATERIALIZED (SELECT id FROM message WHERE practice_id = $1 AND id = $2 FOR NO KEY UPDATE) "
+        "UPDATE attempt t SET ended_at = now(), outcome = $4 FROM locked "
+        "WHERE t.practice_id = $1 AND t.message_id = locked.id AND t.number = $3 AND t.ended_at IS NULL RETURNING true",
         claimed.practice_id,
         claimed.message_id,
         claimed.number,
@@ -168,6 +170,10 @@ async def finish(
 
 async def cancel(connection: Connection, practice_id: PracticeId, message_id: UUID, now: datetime) -> bool:
     """Withdraws a message that is queued and that no worker has in its hands; False otherwise."""
+    # In a statement of its own: the next one then sees the attempt of a claim that this one waited for.
+    await connection.execute(
+        "SELECT FROM message WHERE practice_id = $1 AND id = $2 FOR NO KEY UPDATE", practice_id, message_id
+    )
     free = await connection.fetchval(
         "UPDATE message m SET due_at = NULL WHERE m.practice_id = $1 AND m.id = $2 AND m.verdict = 'queued' "
         "AND NOT EXISTS (SELECT FROM attempt t WHERE t.practice_id = m.practice_id AND t.message_id = m.id "

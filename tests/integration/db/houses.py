@@ -1,0 +1,105 @@
+"""Two practices with a row in every table, and what the tests of the store ask of them."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+
+from db.accounts import Account
+from db.audit import record_deed
+from db.events import Matched, record_events
+from db.ids import uuid7
+from db.inbox import store_delivery
+from db.outbox import claim
+from db.parked import Unmatched, park
+from db.patients import Patient
+from db.pool import Database
+from db.practices import Practice
+from mail.event import Event, EventKind, EventSource
+from mail.failure import Failure
+from mail.ids import DeliveryId, MessageId
+from tests.support.databases import OWN_SEALER
+from tests.support.practice import make_account, make_message, make_patient, make_practice
+
+HOUR = timedelta(hours=1)
+BEFORE_EVERYTHING = datetime(2019, 7, 24, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """A practice with one row in every table."""
+
+    practice: Practice
+    patient: Patient
+    account: Account
+    message_id: MessageId
+    delivery_id: DeliveryId
+
+
+async def furnish(database: Database, url: str, name: str) -> House:
+    practice = await make_practice(url, name)
+    patient = await make_patient(database, practice, f"pat@{name}.example", f"Pat of {name}")
+    account = await make_account(database, practice, secrets=[f"secret of {name}"])
+    message_id = await make_message(database, practice, patient, account, subject=f"Subject of {name}")
+    delivery_id = DeliveryId(uuid7(datetime.now(UTC)))
+    async with database.tenant(practice.id) as connection:
+        assert await claim(connection, OWN_SEALER, practice.id, message_id, "worker", HOUR)
+        await record_events(connection, practice.id, [matched(message_id, EventKind.ATTEMPT_DEFERRED)])
+        await store_delivery(
+            connection, OWN_SEALER, practice.id, delivery_id, account.id, "sendgrid", {"a": "b"}, b"[]"
+        )
+        unmatched = Unmatched(
+            account.id, delivery_id, event(EventKind.DELIVERED, theirs="nobody's"), EventSource.WEBHOOK, now()
+        )
+        await park(connection, practice.id, [unmatched])
+        await record_deed(connection, practice.id, "somebody", "sendMessage", "Message", message_id)
+    return House(practice, patient, account, message_id, delivery_id)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def event(
+    kind: EventKind,
+    key: str | None = None,
+    *,
+    at: datetime | None = None,
+    ours: UUID | None = None,
+    theirs: str | None = None,
+    failure: Failure | None = None,
+) -> Event:
+    """An event whose key is its kind unless given."""
+    return Event(
+        kind=kind,
+        occurred_at=at or now(),
+        dedupe_key=key or kind.value,
+        message_id=MessageId(ours) if ours else None,
+        provider_message_id=theirs,
+        failure=failure,
+    )
+
+
+def matched(message_id: UUID, kind: EventKind, key: str | None = None, *, at: datetime | None = None) -> Matched:
+    return Matched(MessageId(message_id), event(kind, key, at=at), EventSource.WEBHOOK, now())
+
+
+async def record(database: Database, house: House, *kinds: EventKind, message_id: UUID | None = None) -> None:
+    async with database.tenant(house.practice.id) as connection:
+        await record_events(
+            connection, house.practice.id, [matched(message_id or house.message_id, kind) for kind in kinds]
+        )
+
+
+async def tables(owner: asyncpg.Connection) -> list[str]:
+    """Every table of the application; partitions are reached through their parent."""
+    rows = await owner.fetch(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', "
+        "'f') AND NOT relispartition AND relname <> 'migration' ORDER BY relname"
+    )
+    return [row["relname"] for row in rows]
+
+
+def key_of(table: str) -> str:
+    return "id" if table == "practice" else "practice_id"
