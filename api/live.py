@@ -51,7 +51,10 @@ class Watch:
 @dataclass(eq=False, slots=True)
 class _Subscriber:
     """`pending` holds what the client hasn't taken, the latest of each message. Every change before `safe` was
-    taken; once `pending` is empty that holds for `reached` too, unless it is still catching up."""
+    taken; once `pending` is empty that holds for `reached` too, unless it is still catching up.
+
+    Changes are pushed in the order in which they were read. The number of a transaction says nothing about that:
+    one that began earlier and waited for a row is later, with a smaller number."""
 
     watch: Watch
     safe: int
@@ -63,8 +66,7 @@ class _Subscriber:
 
     def push(self, changes: Sequence[Change], position: int) -> None:
         for change in changes:
-            known = self.pending.get(change.message.id)
-            if self.watch.wants(change.message) and (known is None or known.transaction <= change.transaction):
+            if self.watch.wants(change.message):
                 self.pending[change.message.id] = change
         self.reached = max(self.reached, position)
         if len(self.pending) > _PENDING_LIMIT:
@@ -88,13 +90,14 @@ class _Subscriber:
 @dataclass(eq=False, slots=True)
 class _Feed:
     """The reader of one practice. `told` holds the changes told since `position`, which are read again as long as
-    an older transaction runs."""
+    an older transaction runs. `reading` is held from a read to its push, so that no older read is pushed later."""
 
     position: int
     subscribers: set[_Subscriber] = field(default_factory=set)
     health_watchers: set[asyncio.Event] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     told: dict[MessageId, int] = field(default_factory=dict)
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     task: asyncio.Task[None] | None = None
 
 
@@ -142,7 +145,7 @@ class LiveHub:
         feed.subscribers.add(subscriber)
         try:
             if since is not None:
-                await self._read_up(practice_id, subscriber, since)
+                await self._read_up(practice_id, feed, subscriber, since)
             while True:
                 await subscriber.ready.wait()
                 if subscriber.overflowed:
@@ -153,9 +156,10 @@ class LiveHub:
             self._leave(practice_id, feed)
 
     async def watch_health(self, practice_id: PracticeId) -> AsyncGenerator[None, None]:
-        """Ticks whenever something changed in a practice that may show in the health of its accounts."""
+        """Ticks at once, and whenever something changed in a practice that may show in the health of its accounts."""
         feed = await self._join(practice_id)
         changed = asyncio.Event()
+        changed.set()
         feed.health_watchers.add(changed)
         try:
             while True:
@@ -181,7 +185,7 @@ class LiveHub:
             if feed.task is not None:
                 feed.task.cancel()
 
-    async def _read_up(self, practice_id: PracticeId, subscriber: _Subscriber, since: int) -> None:
+    async def _read_up(self, practice_id: PracticeId, feed: _Feed, subscriber: _Subscriber, since: int) -> None:
         if since > await newest_position(self._database.app):
             raise CursorExpired
         watch = subscriber.watch
@@ -189,19 +193,20 @@ class LiveHub:
         begin: int | None = since
         count = 0
         while begin is not None:
-            page = await read_changes(
-                self._database.app,
-                practice_id,
-                begin,
-                _PAGE,
-                patient_id=watch.patient_id,
-                message_ids=None if watch.message_ids is None else list(watch.message_ids),
-            )
+            async with feed.reading:
+                page = await read_changes(
+                    self._database.app,
+                    practice_id,
+                    begin,
+                    _PAGE,
+                    patient_id=watch.patient_id,
+                    message_ids=None if watch.message_ids is None else list(watch.message_ids),
+                )
+                subscriber.push(page.changes, since)
             position = page.position if position is None else position
             count += len(page.changes)
             if count > self._catch_up:
                 raise CursorExpired
-            subscriber.push(page.changes, since)
             begin = page.more
         assert position is not None
         subscriber.catching_up = False
@@ -226,12 +231,13 @@ class LiveHub:
         position: int | None = None
         begin: int | None = feed.position
         while begin is not None:
-            page = await read_changes(self._database.app, practice_id, begin, _PAGE)
+            async with feed.reading:
+                page = await read_changes(self._database.app, practice_id, begin, _PAGE)
+                fresh = [change for change in page.changes if feed.told.get(change.message.id) != change.transaction]
+                feed.told.update((change.message.id, change.transaction) for change in fresh)
+                for subscriber in feed.subscribers:
+                    subscriber.push(fresh, feed.position)
             position = page.position if position is None else position
-            fresh = [change for change in page.changes if feed.told.get(change.message.id) != change.transaction]
-            feed.told.update((change.message.id, change.transaction) for change in fresh)
-            for subscriber in feed.subscribers:
-                subscriber.push(fresh, feed.position)
             begin = page.more
         assert position is not None
         feed.position = position
