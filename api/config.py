@@ -29,6 +29,7 @@ class Limits:
     query_tokens: int = 2000
     query_aliases: int = 30
     subscriptions_per_socket: int = 50
+    socket_init_seconds: float = 10
     catch_up: int = 5000
     """Changes that a subscription may catch up on; a client that was away for longer reads the list anew."""
 

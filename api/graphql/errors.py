@@ -12,7 +12,9 @@ from uuid import uuid4
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
+from strawberry.exceptions import MissingQueryError
 from strawberry.extensions import MaskErrors
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types.execution import PreExecutionError
 
 from api.graphql.enums import described
@@ -20,6 +22,8 @@ from mail.errors import CredentialsIncomplete, InvalidEmail
 
 # graphql.language.parser: the limits among its syntax errors.
 _LIMITS: Final = {" tokens. Parsing aborted": "QUERY_TOO_LONG", "nested too deeply": "QUERY_TOO_DEEP"}
+# A query that is empty, an operation name that isn't there, a subscription where none can be.
+_ABOUT_OPERATION: Final = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
 _log = structlog.get_logger("carepost.graphql")
 
 
@@ -104,7 +108,8 @@ class MaskUnexpected(MaskErrors):
             return self.anonymise_error(error)
         if error.extensions and "code" in error.extensions:
             return error
-        message = "A value can't be read." if _is_unexpected(error) else error.message
+        unsaid = _is_unexpected(error) and not isinstance(error.original_error, _ABOUT_OPERATION)
+        message = "A value can't be read." if unsaid else error.message
         return GraphQLError(message, error.nodes, error.source, error.positions, error.path, extensions={"code": code})
 
     def anonymise_error(self, error: GraphQLError) -> GraphQLError:
@@ -136,6 +141,8 @@ def _code_of(error: GraphQLError, refused: bool) -> str | None:
         return str(error.extensions["code"])
     if isinstance(error, GraphQLSyntaxError):
         return next((code for sign, code in _LIMITS.items() if sign in error.message), "GRAPHQL_PARSE_FAILED")
+    if isinstance(error.original_error, _ABOUT_OPERATION):
+        return "BAD_REQUEST"
     if refused and error.path is None:
         # What is no GraphQLError here comes of a literal: an integer of 5,000 digits.
         return "GRAPHQL_VALIDATION_FAILED"

@@ -7,10 +7,12 @@ subscriptions. Batches, queries by GET and the legacy WebSocket protocol are off
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, cast
 from uuid import uuid4
 
+import asyncpg
 import orjson
 import structlog
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
@@ -28,14 +30,19 @@ from api.auth import Authenticator, SignInUnavailable, Unauthenticated
 from api.bodies import BodyTooLarge, read_body
 from api.graphql.context import Context, Services
 from api.graphql.schema import build_schema
+from api.graphql.socket import SocketAdapter, SocketHandler
 
 _JSON: Final = "application/json"
 _RESPONSE_JSON: Final = "application/graphql-response+json"
+_FOR_NOW: Final = (SignInUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 _log = structlog.get_logger("carepost.graphql")
 
 
 class GraphQLView(GraphQL[Context, None]):
     """The endpoint `/graphql`."""
+
+    websocket_adapter_class = SocketAdapter
+    graphql_transport_ws_handler_class = SocketHandler
 
     def __init__(self, services: Services, authenticator: Authenticator) -> None:
         config = services.config
@@ -44,7 +51,7 @@ class GraphQLView(GraphQL[Context, None]):
             graphql_ide=None,
             allow_queries_via_get=False,
             subscription_protocols=("graphql-transport-ws", "graphql-sse"),
-            connection_init_wait_timeout=timedelta(seconds=10),
+            connection_init_wait_timeout=timedelta(seconds=config.limits.socket_init_seconds),
             max_subscriptions_per_connection=config.limits.subscriptions_per_socket,
             allowed_origins=config.allowed_origins,
         )
@@ -113,12 +120,27 @@ class GraphQLView(GraphQL[Context, None]):
         if not running.cancelled() and (error := running.exception()):
             _log.error("a socket ended unexpectedly", error=type(error).__name__)
             if socket.application_state is WebSocketState.CONNECTED:
-                await socket.close(1011)
+                # 1013 has the client try again later, after 1011 it wouldn't.
+                await socket.close(1013 if isinstance(error, _FOR_NOW) else 1011)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         context = Context(self._services, response=response)
         await self._sign_in(context, request.headers.get("authorization"))
+        request.state.signed_in = context.signed_in
         return context
+
+    async def create_streaming_response(
+        self,
+        request: Request | WebSocket,
+        stream: Callable[[], AsyncIterator[str]],
+        sub_response: Response,
+        headers: Mapping[str, str],
+    ) -> Response:
+        """A stream ends with its token, like a socket: without a last word, so that the client comes again."""
+        seconds = request.state.signed_in.expires_at - time.time()
+        return await super().create_streaming_response(
+            request, lambda: _until(stream(), seconds), sub_response, headers
+        )
 
     async def on_ws_connect(self, context: Context) -> UnsetType:
         """`connection_init` carries {"Authorization": "Bearer ..."}; its name may be in lower case."""
@@ -166,6 +188,16 @@ def _seconds_left(context: Context) -> float:
     if context.signed_in is None:
         return 1.0
     return max(0.0, min(context.signed_in.expires_at - time.time(), 60.0))
+
+
+async def _until(stream: AsyncIterator[str], seconds: float) -> AsyncIterator[str]:
+    """What a stream gives within the time."""
+    try:
+        async with asyncio.timeout(max(0.0, seconds)):
+            async for part in stream:
+                yield part
+    except TimeoutError:
+        return
 
 
 def _given(body: bytes) -> Receive:
