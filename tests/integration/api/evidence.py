@@ -33,7 +33,7 @@ def event(kind: EventKind, at: datetime | None = None) -> Event:
 class Evidence:
     def __init__(self, database: Database, hurry: Jobs) -> None:
         self._database = database
-        self._hurry = hurry
+        self.hurry = hurry
 
     async def of(self, practice: Practice, message_id: MessageId, *kinds: EventKind, announced: bool = True) -> None:
         """Records an event of each kind, in one transaction."""
@@ -41,7 +41,7 @@ class Evidence:
         async with self._database.tenant(practice.id) as connection:
             await record_events(connection, practice.id, found)
         if announced:
-            await self._hurry.announce(practice.id)
+            await self.hurry.announce(practice.id)
 
 
 async def make_messages(
