@@ -54,7 +54,7 @@ class Sealer:
         nonce = sealed[start : start + _NONCE_LENGTH]
         try:
             return key.decrypt(nonce, sealed[start + _NONCE_LENGTH :], _binding(column, practice_id, row_id))
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:  # ValueError: cut off within the nonce
             raise SealBroken(f"{column} does not belong to this row or was tampered with") from error
 
 
