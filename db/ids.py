@@ -1,14 +1,16 @@
 """New identifiers: UUIDv7 (RFC 9562 section 5.7), so that keys are in the order of time."""
 
 import os
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 from uuid import UUID
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def uuid7(at: datetime) -> UUID:
     """A UUID whose first 48 bits are `at` in milliseconds since 1970; the rest is random."""
-    milliseconds = int(at.timestamp() * 1000)
-    value = (milliseconds << 80) | int.from_bytes(os.urandom(10))
+    value = (_milliseconds(at) << 80) | int.from_bytes(os.urandom(10))
     value = value & ~(0xF << 76) | (0x7 << 76)
     value = value & ~(0x3 << 62) | (0x2 << 62)
     return UUID(int=value)
@@ -16,4 +18,8 @@ def uuid7(at: datetime) -> UUID:
 
 def uuid_floor(at: datetime) -> UUID:
     """Not greater than any UUIDv7 of `at` or later."""
-    return UUID(int=int(at.timestamp() * 1000) << 80)
+    return UUID(int=_milliseconds(at) << 80)
+
+
+def _milliseconds(at: datetime) -> int:
+    return (at - _EPOCH) // timedelta(milliseconds=1)
