@@ -154,7 +154,14 @@ async def until(what: Callable[[], Awaitable[Any]], within: float = PATIENCE) ->
 async def serving_app(app: Any) -> AsyncIterator[str]:
     """An ASGI application by uvicorn on a free port, with WebSockets."""
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, ws="websockets-sansio", log_config=None, access_log=False, lifespan="on"
+        app,
+        host="127.0.0.1",
+        port=0,
+        ws="websockets-sansio",
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)
     server.config.load()
@@ -170,7 +177,6 @@ async def serving_app(app: Any) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        server.force_exit = True
         await task
 
 
