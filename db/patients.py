@@ -43,12 +43,12 @@ async def page_of_patients(
     rows = await pool.fetch(
         TENANT + "SELECT p.* FROM tenant CROSS JOIN LATERAL ("
         f"SELECT {_COLUMNS} FROM patient WHERE practice_id = tenant.practice_id "
-        "AND ($2 = '' OR strpos(lower(name), $2) > 0 OR strpos(lower(email), $2) > 0) "
+        "AND ($2 = '' OR strpos(lower(name), lower($2)) > 0 OR strpos(lower(email), lower($2)) > 0) "
         "AND ($4::uuid IS NULL OR (lower(name), id) > (SELECT lower(last.name), last.id FROM patient last "
         "    WHERE last.practice_id = tenant.practice_id AND last.id = $4)) "
         "ORDER BY lower(name), id LIMIT $3) p",
         practice_id,
-        search.strip().lower(),
+        search.strip(),
         limit,
         after,
     )
