@@ -122,7 +122,7 @@ async def _sum_up(connection: Connection, practice_id: PracticeId, message_ids: 
             verdict = GREATEST(m.verdict, e.verdict),
             cancelled_at = LEAST(m.cancelled_at, e.cancelled_at),
             failed_at = LEAST(m.failed_at, e.failed_at),
-            sent_at = LEAST(m.sent_at, GREATEST(e.sent_at, m.queued_at)),
+            sent_at = LEAST(m.sent_at, CASE WHEN e.sent_at IS NOT NULL THEN GREATEST(e.sent_at, m.queued_at) END),
             soft_returned_at = LEAST(m.soft_returned_at, e.soft_returned_at),
             delivered_at = LEAST(m.delivered_at, e.delivered_at),
             opened_at = LEAST(m.opened_at, e.opened_at),
