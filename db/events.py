@@ -12,7 +12,7 @@ from db.messages import failure_from
 from db.pool import TENANT, Connection, Pool
 from mail.event import Event, EventKind, EventSource
 from mail.failure import Failure
-from mail.health import EmailHealth, health_of
+from mail.health import health_of
 from mail.ids import MessageId, PracticeId
 
 _COLUMNS: Final = (
@@ -170,33 +170,33 @@ async def _sum_up(connection: Connection, practice_id: PracticeId, message_ids: 
 
 
 async def _update_health(connection: Connection, practice_id: PracticeId, fresh: Sequence[Matched]) -> None:
-    """Sets the health of the patients' addresses; the latest event wins, and only for the address it is about."""
-    latest: dict[MessageId, tuple[datetime, EmailHealth]] = {}
-    for entry in fresh:
-        health = None if entry.event.machine else health_of(entry.event.kind, entry.event.failure)
-        if health is not None:
-            candidate = (entry.event.occurred_at, health)
-            known = latest.get(entry.message_id)
-            if known is None or (candidate[0], health.value) > (known[0], known[1].value):
-                latest[entry.message_id] = candidate
-    if not latest:
+    """Sets the health of the patients' addresses; the latest event wins, of several at one time the worst, and only
+    for the address it is about. The rows are locked in the order of their ids, as those of the messages are."""
+    telling = [
+        (entry.message_id, entry.event.occurred_at, health.value)
+        for entry in fresh
+        if not entry.event.machine and (health := health_of(entry.event.kind, entry.event.failure)) is not None
+    ]
+    if not telling:
         return
     await connection.execute(
         """
-        UPDATE patient p SET email_health = n.health, email_health_at = n.at
-        FROM (
-            SELECT DISTINCT ON (m.patient_id) m.patient_id, m.recipient, n.at, n.health::email_health AS health
+        WITH said AS MATERIALIZED (
+            SELECT DISTINCT ON (m.patient_id, m.recipient) m.patient_id, m.recipient, n.at, n.health::email_health
             FROM unnest($2::uuid[], $3::timestamptz[], $4::text[]) AS n(message_id, at, health)
             JOIN message m ON m.practice_id = $1 AND m.id = n.message_id
-            ORDER BY m.patient_id, n.at DESC, n.health::email_health DESC
-        ) n
+            ORDER BY m.patient_id, m.recipient, n.at DESC, n.health::email_health DESC
+        ), locked AS MATERIALIZED (
+            SELECT id FROM patient WHERE practice_id = $1 AND id IN (SELECT patient_id FROM said)
+            ORDER BY id FOR NO KEY UPDATE
+        )
+        UPDATE patient p SET email_health = n.health, email_health_at = n.at
+        FROM said n JOIN locked ON locked.id = n.patient_id
         WHERE p.practice_id = $1 AND p.id = n.patient_id AND p.email = n.recipient
             AND (p.email_health_at IS NULL OR (p.email_health_at, p.email_health) < (n.at, n.health))
         """,
         practice_id,
-        list(latest),
-        [at for at, _ in latest.values()],
-        [health.value for _, health in latest.values()],
+        *(list(column) for column in zip(*telling, strict=True)),
     )
 
 
