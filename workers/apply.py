@@ -51,7 +51,10 @@ class Applier:
         while True:
             applied = 0
             for practice_id in await inbox.find_practices_with_pending(self._database.dispatcher):
-                applied += await self._apply_practice(practice_id)
+                try:
+                    applied += await self._apply_practice(practice_id)
+                except Exception:
+                    _log.exception("the inbox of a practice could not be applied", practice=str(practice_id))
             if not applied:
                 return total
             total += applied
@@ -86,16 +89,20 @@ class Applier:
         refused: dict[UUID, list[Unreadable]] = defaultdict(list)
         if careful:
             changed: set[MessageId] = set()
-            for index, entry in enumerate(matched):
+            entries: list[Matched | Unmatched] = [*matched, *unmatched]
+            for index, entry in enumerate(entries):
                 try:
                     async with connection.transaction():
-                        changed |= await record_events(connection, practice_id, [entry])
+                        if isinstance(entry, Matched):
+                            changed |= await record_events(connection, practice_id, [entry])
+                        else:
+                            await park(connection, practice_id, [entry])
                 except Exception as error:
                     _log.exception("an event was set aside", practice=str(practice_id))
                     refused[reads[0].delivery.id].append(Unreadable(index, f"refused by the store: {_name(error)}"))
         else:
             changed = await record_events(connection, practice_id, matched)
-        await park(connection, practice_id, unmatched)
+            await park(connection, practice_id, unmatched)
         await inbox.touch_accounts(connection, practice_id, _last_seen(reads))
         lost: Mapping[UUID, int] = _count(unmatched)
         await inbox.mark_applied(
