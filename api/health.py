@@ -34,7 +34,7 @@ class Readiness:
                 await check_migrated(connection)
         except StoreError as error:
             database = str(error)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError):
             database = "out of reach"
         live = "ok" if self._live.listening else "delayed: valkey is out of reach"
         ready = database == "ok"

@@ -8,7 +8,6 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Final
 
-import asyncpg
 import structlog
 from prometheus_client import Counter
 from starlette.requests import ClientDisconnect, Request
@@ -18,7 +17,6 @@ from api.addresses import read_account_token, webhook_url
 from api.bodies import BodyTooLarge, read_body
 from api.config import ApiConfig
 from db import accounts, inbox
-from db.errors import StoreError
 from db.ids import uuid7
 from db.pool import Database
 from mail.errors import WebhookRejected
@@ -33,7 +31,6 @@ _REJECTED = Counter(
 )
 _UNAVAILABLE = Counter("carepost_webhooks_unavailable_total", "Webhooks that could not be stored.", ["provider"])
 _STORE_TIMEOUT: Final = 2.0
-_UNSTORABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, StoreError)
 _log = structlog.get_logger("carepost.webhooks")
 
 
@@ -60,7 +57,7 @@ class WebhookEndpoint:
         try:
             async with asyncio.timeout(_STORE_TIMEOUT):
                 return await self._take(esp, *ids, request, body)
-        except _UNSTORABLE as error:
+        except Exception as error:  # noqa: BLE001 - whatever failed, nothing was kept, and the ESP has to come again
             _UNAVAILABLE.labels(esp.name).inc()
             _log.warning("a webhook could not be stored", provider=esp.name, error=type(error).__name__)
             return Response(status_code=esp.unavailable_status)

@@ -34,7 +34,14 @@ from api.graphql.socket import SocketAdapter, SocketHandler
 
 _JSON: Final = "application/json"
 _RESPONSE_JSON: Final = "application/graphql-response+json"
-_FOR_NOW: Final = (SignInUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_FOR_NOW: Final = (
+    SignInUnavailable,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 _log = structlog.get_logger("carepost.graphql")
 
 
