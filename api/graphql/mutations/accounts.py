@@ -143,7 +143,7 @@ async def _create(context: Context, input: CreateSendingAccountInput) -> tuple[A
     secret: str | None = None
     if esp is not None:
         with checks.field():
-            secret = _new_secret(esp, input.webhook_secret)
+            secret = _new_secret(esp, "webhookSecret", input.webhook_secret)
     checks.done()
     account_id = AccountId(uuid7(datetime.now(UTC)))
     async with context.database.tenant(context.practice_id) as connection:
@@ -203,7 +203,7 @@ async def _rotate(context: Context, input: RotateWebhookSecretInput) -> tuple[Ac
     esp = PROVIDERS.get(account.provider or "")
     if esp is None:
         raise refuse("accountId", ErrorCode.INVALID_VALUE, "Only an ESP posts webhooks.")
-    secret = _new_secret(esp, input.secret)
+    secret = _new_secret(esp, "secret", input.secret)
     if secret is None:
         raise refuse("secret", ErrorCode.REQUIRED, f"Enter the verification key that {esp.label} shows.")
     sealer = context.services.config.sealer
@@ -256,7 +256,7 @@ def _check_credentials(kind: AccountKind, esp: Provider | None, credentials: Map
         raise InputRefused(refused_credentials(error, "credentials")) from error
 
 
-def _new_secret(esp: Provider, given: str | None) -> str | None:
+def _new_secret(esp: Provider, field: str, given: str | None) -> str | None:
     """The secret given, or one of ours where it is ours to make; None where the ESP's is still to come."""
     if esp.generates_webhook_secret and given is None:
         return f"carepost:{secrets.token_urlsafe(24)}"
@@ -264,7 +264,7 @@ def _new_secret(esp: Provider, given: str | None) -> str | None:
         try:
             esp.check_webhook_secret(given)
         except CredentialsIncomplete as error:
-            raise refuse("webhookSecret", ErrorCode.INVALID_VALUE, str(error)) from error
+            raise refuse(field, ErrorCode.INVALID_VALUE, str(error)) from error
     return given
 
 
