@@ -14,6 +14,7 @@ from mail.event import Event, EventKind, EventSource
 from mail.failure import Failure
 from mail.health import health_of
 from mail.ids import MessageId, PracticeId
+from mail.status import Verdict
 
 _COLUMNS: Final = (
     "message_id, dedupe_key, kind, occurred_at, received_at, source, machine, detail, failure_kind, "
@@ -201,20 +202,30 @@ async def _update_health(connection: Connection, practice_id: PracticeId, fresh:
 
 
 async def page_of_events(
-    pool: Pool, practice_id: PracticeId, message_ids: Sequence[UUID], limit: int, after: tuple[datetime, str] | None
+    pool: Pool,
+    practice_id: PracticeId,
+    message_ids: Sequence[UUID],
+    limit: int,
+    after: tuple[datetime, str] | None,
+    ceiling: Verdict = Verdict.RETURNED,
 ) -> dict[UUID, list[StoredEvent]]:
-    """The evidence of each message in the order in which it happened, after the event (time, key) `after`."""
+    """The evidence of each message in the order in which it happened, after the event (time, key) `after`.
+
+    Evidence above the ceiling is left out; so is a machine's, which says that the email arrived.
+    """
     rows = await pool.fetch(
         TENANT + "SELECT e.* FROM tenant CROSS JOIN unnest($2::uuid[]) AS wanted(message_id) CROSS JOIN LATERAL ("
         f"SELECT {_COLUMNS} FROM message_event "
         "WHERE practice_id = tenant.practice_id AND message_id = wanted.message_id "
         "AND ($4::timestamptz IS NULL OR (occurred_at, dedupe_key) > ($4, $5)) "
+        "AND verdict <= $6::verdict AND (NOT machine OR $6::verdict = 'returned') "
         "ORDER BY occurred_at, dedupe_key LIMIT $3) e",
         practice_id,
         message_ids,
         limit,
         after[0] if after else None,
         after[1] if after else None,
+        ceiling.sql_name,
     )
     pages: dict[UUID, list[StoredEvent]] = {message_id: [] for message_id in message_ids}
     for row in rows:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -21,7 +21,7 @@ from db.patients import Patient
 from db.pool import Database
 from db.practices import Practice
 from mail.ids import PracticeId
-from mail.status import tracked_from
+from mail.status import Verdict, tracked_from
 from workers.jobs import Jobs
 
 _REMEMBER: Final = 60.0
@@ -35,6 +35,16 @@ class PageKey:
     wanted: MessageFilter
     limit: int
     after: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventsKey:
+    """One page of a message's evidence, up to a ceiling."""
+
+    message_id: UUID
+    limit: int
+    after: tuple[datetime, str] | None
+    ceiling: Verdict
 
 
 class Services:
@@ -115,9 +125,7 @@ class Loaders:
         self.message: DataLoader[UUID, Message | None] = DataLoader(self._messages, cache=False)
         self.body: DataLoader[UUID, Body | None] = DataLoader(self._bodies, cache=False)
         self.health: DataLoader[UUID, AccountCounts] = DataLoader(self._health, cache=False)
-        self.events: DataLoader[tuple[UUID, int, tuple[datetime, str] | None], list[StoredEvent]] = DataLoader(
-            self._events, cache=False
-        )
+        self.events: DataLoader[EventsKey, list[StoredEvent]] = DataLoader(self._events, cache=False)
         self.messages_of: DataLoader[PageKey, Page] = DataLoader(self._messages_of, cache=False)
 
     async def _patients(self, ids: list[UUID]) -> Sequence[Patient | None]:
@@ -147,14 +155,15 @@ class Loaders:
         )
         return [found[key] for key in ids]  # type: ignore[index]
 
-    async def _events(self, keys: list[tuple[UUID, int, tuple[datetime, str] | None]]) -> Sequence[list[StoredEvent]]:
-        pages: dict[tuple[UUID, int, tuple[datetime, str] | None], list[StoredEvent]] = {}
-        for limit, after in {(limit, after) for _, limit, after in keys}:
-            ids = list({key for key, *rest in keys if (limit, after) == tuple(rest)})
+    async def _events(self, keys: list[EventsKey]) -> Sequence[list[StoredEvent]]:
+        pages: dict[EventsKey, list[StoredEvent]] = {}
+        # Keys of one field have all but the message in common, and perhaps the ceiling; aliases may differ.
+        for model in {replace(key, message_id=UUID(int=0)) for key in keys}:
+            ids = list({key.message_id for key in keys if replace(key, message_id=model.message_id) == model})
             found = await events.page_of_events(
-                self._context.database.app, self._context.practice_id, ids, limit, after
+                self._context.database.app, self._context.practice_id, ids, model.limit, model.after, model.ceiling
             )
-            pages.update(((key, limit, after), page) for key, page in found.items())
+            pages.update((replace(model, message_id=key), page) for key, page in found.items())
         return [pages[key] for key in keys]
 
     async def _messages_of(self, keys: list[PageKey]) -> Sequence[Page]:

@@ -1,5 +1,6 @@
 """The two journeys, end to end: an email is sent, and what became of it is learned."""
 
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -77,3 +78,23 @@ async def test_an_email_through_an_own_server_stays_sent_and_says_why(stack: Sta
     found = (await client("{ patients { nodes { id } } }"))["patients"]["nodes"]
     message = await settled(client, await send(client, found[0]["id"]), "SENT", {"ACCEPTED"})
     assert message["explanation"]["code"] == "OWN_SERVER"
+
+
+async def test_evidence_above_the_ceiling_is_kept_and_does_not_show(stack: Stack, practice: Practice) -> None:
+    api = await stack.api(tracking_start=date.today() + timedelta(days=2))
+    await stack.worker()
+    await stack.esp(practice, api)
+    client = await stack.client(api, practice)
+    await make_patient(stack.database, practice, "opened@sandbox.example")
+    found = (await client("{ patients { nodes { id } } }"))["patients"]["nodes"]
+    message_id = await send(client, found[0]["id"])
+
+    async def opened() -> bool:
+        async with stack.database.tenant(practice.id) as connection:
+            return bool(await connection.fetchval("SELECT true FROM message_event WHERE kind = 'opened'"))
+
+    await until(opened)
+    message = (await client(READ, id=message_id))["message"]
+    assert (message["status"], message["explanation"]["code"]) == ("SENT", "BEFORE_TRACKING")
+    assert (message["deliveredAt"], message["openedAt"]) == (None, None)
+    assert {event["kind"] for event in message["events"]["nodes"]} <= {"QUEUED", "ACCEPTED"}

@@ -7,7 +7,7 @@ from uuid import UUID
 import nh3
 import strawberry
 
-from api.graphql.context import Info
+from api.graphql.context import EventsKey, Info
 from api.graphql.enums import described
 from api.graphql.errors import ApiError
 from api.graphql.ids import event_cursor, global_id, key_cursor, live_cursor, read_event_cursor, uuid_of
@@ -164,7 +164,9 @@ class Message(Node):
     )
     async def events(self, info: Info, first: int = 50, after: str | None = None) -> MessageEventConnection:
         size = page_size(info, first)
-        rows = await info.context.load.events.load((self.row.id, size + 1, read_event_cursor(after)))
+        rows = await info.context.load.events.load(
+            EventsKey(self.row.id, size + 1, read_event_cursor(after), self.limit)
+        )
         edges, page_info = edges_and_info(
             rows, size, after, lambda row: event_cursor(row.occurred_at, row.dedupe_key), MessageEvent.of
         )
