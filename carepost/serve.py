@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import uvicorn
@@ -54,13 +54,23 @@ def serve_api(settings: Settings) -> None:
         log_config=None,
         timeout_graceful_shutdown=10,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
 
     def leave() -> None:
         server.should_exit = True
 
     _on_end_of_stdin(leave)
     server.run()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn raises the signal again once it has served; told to stop we have done as told, and exit with 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+        yield
 
 
 def serve_worker(settings: Settings) -> None:
