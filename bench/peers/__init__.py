@@ -1,0 +1,1 @@
+"""What Carepost is measured against."""

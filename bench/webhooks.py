@@ -1,0 +1,80 @@
+"""The webhook endpoint: signed posts of one event each, stored so that a lost machine loses none."""
+
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+from uuid import uuid4
+
+import asyncpg
+
+from api.addresses import webhook_url
+from bench.load import Load, post
+from bench.processes import serving
+from bench.rounds import Contender, Pace
+from bench.world import JWT_SECRET, SECRET_KEY, Tenant
+from carepost.sandbox.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER
+
+CONNECTIONS: Final = (16, 64)
+_POSTS: Final = 4000
+
+
+@contextlib.asynccontextmanager
+async def contenders(
+    database_url: str, redis_url: str, tenants: Sequence[Tenant], pace: Pace
+) -> AsyncIterator[list[list[Contender]]]:
+    """The servers with their loads; a list for each number of connections."""
+    environment = {
+        "CAREPOST_DATABASE_URL": database_url,
+        "CAREPOST_REDIS_URL": redis_url,
+        "CAREPOST_SECRET_KEY": SECRET_KEY,
+        "CAREPOST_JWT_SECRET": JWT_SECRET,
+    }
+    commands = {
+        "Carepost": ["carepost", "api"],
+        "One INSERT a POST": ["bench.peers.webhooks", "insert"],
+        "Verified, not stored": ["bench.peers.webhooks", "nothing"],
+    }
+    posts = [_post(tenants[number % len(tenants)]) for number in range(_POSTS)]
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [
+            await stack.enter_async_context(serving(f"{name} webhooks", [sys.executable, "-m", *command], environment))
+            for name, command in commands.items()
+        ]
+        yield [
+            [
+                Contender(name, server, Load(server.port, posts, connections, pace.seconds, pace.warm_up))
+                for name, server in zip(commands, servers, strict=True)
+            ]
+            for connections in CONNECTIONS
+        ]
+
+
+async def count_stored(database_url: str) -> int:
+    connection = await asyncpg.connect(database_url)
+    try:
+        count: int = await connection.fetchval("SELECT count(*) FROM webhook_delivery")
+        return count
+    finally:
+        await connection.close()
+
+
+def _post(tenant: Tenant) -> str:
+    """A post of one event, as SendGrid signs and words it."""
+    moment = int(datetime.now(UTC).timestamp())
+    event = {
+        "email": "patient@mail.example",
+        "timestamp": moment,
+        "event": "delivered",
+        "sg_event_id": uuid4().hex,
+        "sg_message_id": f"{uuid4().hex}.recvd-5d6f-1",
+        "smtp-id": f"<{uuid4()}@practice.example>",
+        "response": "250 2.0.0 OK queued as 4QkXyz",
+        "carepost_message_id": str(uuid4()),
+    }
+    body = json.dumps([event]).encode()
+    headers = {TIMESTAMP_HEADER: str(moment), SIGNATURE_HEADER: tenant.key.sign(str(moment), body)}
+    path = webhook_url("", "sendgrid", tenant.practice.id, tenant.esp.id)
+    return post(path, body, headers)
