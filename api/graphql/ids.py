@@ -2,7 +2,7 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 import strawberry
@@ -55,11 +55,11 @@ def read_event_cursor(cursor: str | None) -> tuple[datetime, str] | None:
     at, space, key = (_decode(cursor) or "").partition(" ")
     try:
         moment = datetime.fromisoformat(at)
-    except ValueError as error:
+        if not space or moment.tzinfo is None or "\x00" in key:
+            raise _bad_cursor()
+        return moment.astimezone(UTC), key
+    except (ValueError, OverflowError) as error:
         raise _bad_cursor() from error
-    if not space or moment.tzinfo is None or "\x00" in key:
-        raise _bad_cursor()
-    return moment, key
 
 
 def live_cursor(position: int) -> str:
