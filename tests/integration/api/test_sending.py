@@ -367,9 +367,4 @@ async def test_a_message_is_sent_with_valkey_and_without(stack: Stack, practice:
     patient = await make_patient(stack.database, practice)
     wish = {**WISH, "patientId": global_id("Patient", patient.id)}
     sent = (await client(SEND, input=wish))["sendMessage"]["message"]["id"]
-    async with asyncio.timeout(20):
-        while (await client("query ($id: ID!) { message(id: $id) { status } }", id=sent))["message"][
-            "status"
-        ] != "SENT":
-            await asyncio.sleep(0.05)
-    assert server is not None
+    await until(lambda: stands(client, sent, "SENT"))
