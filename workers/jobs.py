@@ -42,6 +42,7 @@ class Jobs:
         self._client = client
         self._enabled = enabled
         self._quiet_until = 0.0
+        self._apply_slot = 0
 
     async def send(self, practice_id: PracticeId, message_ids: Sequence[MessageId], at: datetime | None = None) -> None:
         """Has messages sent now, or at the time given when that is within the hour; later ones are the sweeper's."""
@@ -53,6 +54,9 @@ class Jobs:
     async def apply(self) -> None:
         """Has the inbox applied. Calls within 20 ms share a job, which starts after the last of them."""
         slot = int(time.time() / _COALESCE) + 1
+        if slot == self._apply_slot:
+            return  # this process has asked for that job already, and it hasn't started
+        self._apply_slot = slot
         starts_at = datetime.fromtimestamp(slot * _COALESCE, UTC)
         await self._enqueue(APPLY, job_id=f"{APPLY}:{slot}", defer_until=starts_at)
 
