@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -11,6 +12,7 @@ from db.audit import record_deed
 from db.events import Matched, record_events
 from db.ids import uuid7
 from db.inbox import store_delivery
+from db.messages import Body, NewMessage, insert_messages
 from db.outbox import claim
 from db.parked import Unmatched, park
 from db.patients import Patient
@@ -55,6 +57,30 @@ async def furnish(database: Database, url: str, name: str) -> House:
         await park(connection, practice.id, [unmatched])
         await record_deed(connection, practice.id, "somebody", "sendMessage", "Message", message_id)
     return House(practice, patient, account, message_id, delivery_id)
+
+
+def promise(house: House, **fields: Any) -> NewMessage:
+    """A message of a house that isn't stored yet."""
+    queued_at = fields.get("queued_at", now())
+    return NewMessage(
+        **{
+            "id": MessageId(uuid7(queued_at)),
+            "patient_id": house.patient.id,
+            "account_id": house.account.id,
+            "account_kind": house.account.kind,
+            "recipient": house.patient.email,
+            "subject": "Your results are ready",
+            "body": Body("Please call us.", None),
+            "track_opens": True,
+            "queued_at": queued_at,
+            **fields,
+        }
+    )
+
+
+async def store(database: Database, house: House, *messages: NewMessage) -> set[MessageId]:
+    async with database.tenant(house.practice.id) as connection:
+        return await insert_messages(connection, OWN_SEALER, house.practice.id, messages)
 
 
 def now() -> datetime:
