@@ -1,12 +1,14 @@
 """Webhooks applied: in any order, however often, early or poisoned, the same truth comes of them."""
 
 import random
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from db.events import Matched, record_events
 from db.parked import match_events
@@ -19,6 +21,14 @@ from tests.integration.api.hooks import NOON, SendGridHook, sendgrid_event, send
 from tests.support.practice import make_account, make_message, make_patient
 from tests.support.stack import Stack
 from workers.apply import Applier
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """What is set aside is logged with its place; drawing that for a terminal takes seconds."""
+    with capture_logs():
+        yield
+
 
 SUMS = (
     "verdict::text, sent_at, delivered_at, opened_at, soft_returned_at, returned_at, deferred, machine_opened, "
