@@ -133,7 +133,10 @@ _WORDING: tuple[tuple[re.Pattern[str], FailureKind], ...] = tuple(
             FailureKind.DOMAIN_UNKNOWN,
         ),
         (r"(message|mail|size).{0,30}(too (big|large)|exceeds)", FailureKind.TOO_LARGE),
-        (r"timed? ?out|timeout|unable to (connect|resolve)|connection refused|no route|expired", FailureKind.UNREACHABLE),
+        (
+            r"timed? ?out|timeout|unable to (connect|resolve)|connection refused|no route|expired",
+            FailureKind.UNREACHABLE,
+        ),
     )
 )
 
