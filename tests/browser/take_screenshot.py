@@ -36,27 +36,27 @@ async def most_varied(url: str, token: str) -> str:
 
 
 async def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="carepost-demo-", ignore_cleanup_errors=True) as name:
-        with program(Path(name), "demo", "--quiet", CAREPOST_PORT=str(free_port())) as demo:
-            printed = await demo.says("Ctrl-C stops it.")
-            link = re.search(r"http://\S+/#token=\S+", printed)
-            assert link
-            async with launched() as browser:
-                page = await browser.new_page(
-                    viewport={"width": 1280, "height": 800}, color_scheme="light", locale="en-GB"
-                )
-                await page.goto(link[0])
-                await expect(page.get_by_test_id("practice")).to_be_visible()
-                url, _, fragment = link[0].partition("/#token=")
-                await page.goto(f"{url}/#patient={await most_varied(url, unquote(fragment))}")
-                await expect(page.get_by_test_id("live")).to_have_attribute("data-state", "live")
-                returned = page.locator("[data-testid=message][data-status=NOT_DELIVERED]").first
-                await returned.get_by_test_id("status").hover()
-                await expect(returned.get_by_test_id("explanation")).to_be_visible()
-                IMAGE.parent.mkdir(parents=True, exist_ok=True)
-                await page.screenshot(path=IMAGE, animations="disabled")
-            demo.tell(signal.SIGINT)
-            await demo.ends()
+    with (
+        tempfile.TemporaryDirectory(prefix="carepost-demo-", ignore_cleanup_errors=True) as name,
+        program(Path(name), "demo", "--quiet", CAREPOST_PORT=str(free_port())) as demo,
+    ):
+        printed = await demo.says("Ctrl-C stops it.")
+        link = re.search(r"http://\S+/#token=\S+", printed)
+        assert link
+        async with launched() as browser:
+            page = await browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light", locale="en-GB")
+            await page.goto(link[0])
+            await expect(page.get_by_test_id("practice")).to_be_visible()
+            url, _, fragment = link[0].partition("/#token=")
+            await page.goto(f"{url}/#patient={await most_varied(url, unquote(fragment))}")
+            await expect(page.get_by_test_id("live")).to_have_attribute("data-state", "live")
+            returned = page.locator("[data-testid=message][data-status=NOT_DELIVERED]").first
+            await returned.get_by_test_id("status").hover()
+            await expect(returned.get_by_test_id("explanation")).to_be_visible()
+            IMAGE.parent.mkdir(parents=True, exist_ok=True)
+            await page.screenshot(path=IMAGE, animations="disabled")
+        demo.tell(signal.SIGINT)
+        await demo.ends()
     print(f"{IMAGE.stat().st_size // 1024} KB in {IMAGE.name}")
 
 
