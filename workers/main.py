@@ -28,6 +28,7 @@ from workers.transports.http import HttpTransport
 from workers.transports.smtp import SmtpTransport
 
 _DRAIN_SECONDS: Final = 20.0
+_LAST_LOOK_SECONDS: Final = 2.0
 _log = structlog.get_logger("carepost.worker")
 
 
@@ -88,7 +89,7 @@ async def _run_jobs(config: WorkerConfig, sender: Sender, applier: Applier, stop
 
     while not stop.is_set():
         client = jobs.connect(config.redis_url)
-        worker = Worker(
+        worker = _Worker(
             # One try, no kept result: Postgres decides what is done again (see workers.sweep).
             functions=[
                 func(send, name=jobs.SEND, max_tries=1, keep_result=0, timeout=config.lease),
@@ -109,6 +110,7 @@ async def _run_jobs(config: WorkerConfig, sender: Sender, applier: Applier, stop
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         worker.allow_pick_jobs = False
+        await asyncio.wait({running}, timeout=_LAST_LOOK_SECONDS)
         # With Valkey gone or the process told to stop: an email that is being handed over is handed over.
         if worker.tasks:
             await asyncio.wait(worker.tasks.values(), timeout=_DRAIN_SECONDS)
@@ -122,6 +124,20 @@ async def _run_jobs(config: WorkerConfig, sender: Sender, applier: Applier, stop
             _log.warning("valkey went away; the sweeper carries on", error=type(ended).__name__)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 1)
+
+
+class _Worker(Worker):
+    """arq's, which ends between two looks at the queue once it may take no more jobs: cancelled in the middle of one,
+    it would start a job that nobody waits for."""
+
+    async def heart_beat(self) -> None:
+        await super().heart_beat()
+        if not self.allow_pick_jobs:
+            raise _Stopped
+
+
+class _Stopped(Exception):
+    """The worker takes no more jobs."""
 
 
 @contextlib.contextmanager
