@@ -1,8 +1,10 @@
 """The demo, as somebody meets it who has nothing but the program and an empty folder.
 
-One demo serves the tests of this file, in their order; those that need another start it in a folder of their own.
+One demo serves most tests of a process, in their order; those that need another start it in a folder of their own.
 """
 
+import asyncio
+import contextlib
 import json
 import re
 import signal
@@ -20,7 +22,15 @@ import pytest
 
 from mail.explanation import ExplanationCode
 from mail.status import MessageStatus
-from tests.acceptance.processes import Program, carepost, free_port, nobody_left_in, processes_in, program
+from tests.acceptance.processes import (
+    Program,
+    carepost,
+    free_port,
+    nobody_left_in,
+    one_demo_at_a_time,
+    processes_in,
+    program,
+)
 
 pytestmark = pytest.mark.xdist_group("demo")
 
@@ -70,32 +80,18 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def taken() -> Iterator[int]:
-    """A port that is taken, the next of which is free."""
-    while True:
-        with socket.socket() as other, socket.socket() as after:
-            other.bind(("127.0.0.1", 0))
-            other.listen()
-            port = other.getsockname()[1]
-            try:
-                after.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            after.close()
-            yield port
-            return
-
-
-@pytest.fixture(scope="module")
 def running(home: Path) -> Iterator[Program]:
     """Started in an empty folder with an empty environment: PATH and HOME."""
-    with program(home, "demo") as started:
+    with contextlib.ExitStack() as kept:
+        with one_demo_at_a_time():
+            started = kept.enter_context(program(home, "demo"))
+            asyncio.run(started.says(READY))
         yield started
 
 
 @pytest.fixture
 async def demo(running: Program, home: Path) -> Demo:
-    return Demo(running, home, await running.says(READY))
+    return Demo(running, home, running.printed)
 
 
 async def test_it_prints_its_address_a_link_to_sign_in_and_a_query_that_works(demo: Demo) -> None:
@@ -181,14 +177,15 @@ async def test_a_demo_that_is_killed_leaves_nobody_behind_and_starts_again(demo:
     patients = demo.ask("{ patients(first: 100) { nodes { id } } }")
     assert len(processes_in(demo.folder)) >= 6
     demo.program.kill()
-    with program(demo.folder, "demo", "--quiet") as again:  # at once, while the others may still be on their way out
+    # At once, while the others may still be on their way out.
+    with one_demo_at_a_time(), program(demo.folder, "demo", "--quiet") as again:
         second = Demo(again, demo.folder, await again.says(READY))
         assert second.ask("{ patients(first: 100) { nodes { id } } }") == patients
         run = json.loads((demo.folder / ".carepost" / "run.json").read_text())
         assert run["pid"] == again.process.pid
         again.kill()
     await nobody_left_in(demo.folder)
-    with program(demo.folder, "demo", "--quiet") as third:
+    with one_demo_at_a_time(), program(demo.folder, "demo", "--quiet") as third:
         await third.says(READY)
         third.tell(signal.SIGINT)
         assert await third.ends(within=20) == 0
@@ -197,8 +194,12 @@ async def test_a_demo_that_is_killed_leaves_nobody_behind_and_starts_again(demo:
     await nobody_left_in(demo.folder, within=5)
 
 
-async def test_a_port_that_was_asked_for_and_is_taken_ends_it_with_a_sentence(folder: Path, taken: int) -> None:
-    ran = await carepost(folder, "demo", CAREPOST_PORT=str(taken))
+async def test_a_port_that_was_asked_for_and_is_taken_ends_it_with_a_sentence(folder: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        ran = await carepost(folder, "demo", CAREPOST_PORT=str(taken))
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == (
         f"carepost: Port {taken} is taken by another program. Stop it, or choose another: CAREPOST_PORT=8080\n"
@@ -215,7 +216,7 @@ async def test_a_port_that_was_not_asked_for_and_is_taken_is_left_for_the_next(f
             pass  # somebody has it already, which is as good
         else:
             other.listen()
-        with program(folder, "demo", "--quiet") as demo:
+        with one_demo_at_a_time(), program(folder, "demo", "--quiet") as demo:
             printed = await demo.says("taken by another program; taking ")
             port = int(re.search(r"taking (\d+) instead", printed)[1])  # type: ignore[index]
             assert 8001 <= port < 8020

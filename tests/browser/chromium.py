@@ -18,7 +18,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-HOW_TO = "no Chromium was found: apt install chromium (as root), or .venv/bin/python -m playwright install chromium"
+HOW_TO = "NO CHROMIUM, so the page is not tested. Get one: make browser (as root: apt install chromium)"
 
 
 def installed() -> str | None:
