@@ -1,5 +1,6 @@
 """Real servers for every test: one Postgres and one Valkey a test process, a database a test."""
 
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,9 +17,16 @@ from tests.support.stack import Stack
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServers]:
-    """Postgres 18 and Valkey 9 of this test process."""
-    with EmbeddedServers(tmp_path_factory.mktemp("servers"), durable=False) as servers:
+def servers() -> Iterator[EmbeddedServers]:
+    """Postgres 18 and Valkey 9 of this test process.
+
+    Not in pytest's own folder: several runs at once share that and clear it up, and a Postgres whose data folder goes
+    ends at once.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="carepost-tests-", ignore_cleanup_errors=True) as folder,
+        EmbeddedServers(Path(folder), durable=False) as servers,
+    ):
         databases.make_template(servers.database_url)
         yield servers
 
