@@ -221,7 +221,7 @@ async def test_the_panel_shows_the_evidence_as_it_comes_and_back_closes_it(desk:
     await expect(panel).to_be_visible()
     await panel.get_by_role("button", name="Close").click()
     await expect(panel).to_have_count(0)
-    assert "message=" not in desk.page.url
+    await expect(desk.page).not_to_have_url(re.compile("message="))
 
 
 async def test_an_email_is_written_and_sent_by_keyboard_alone(desk: Desk) -> None:
