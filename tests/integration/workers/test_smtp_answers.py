@@ -59,6 +59,7 @@ async def test_a_refusal_for_good_ends_as_failed_with_the_servers_reply(desk: De
     }
     assert message["explanation"]["code"] == "REFUSED"
     assert kinds(message) == ["FAILED"]
+    assert message["sentAt"] is None
     assert await received(server) == []
 
 
