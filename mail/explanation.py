@@ -223,11 +223,16 @@ def _queued(facts: Facts, now: datetime) -> Explanation:
 
 
 def _refused(facts: Facts) -> Explanation:
+    outcome = (
+        "The mail server refused it. An earlier attempt broke off after the handover, so it may have arrived."
+        if facts.ambiguous
+        else "The mail server refused it, so nobody accepted it."
+    )
     failure = facts.failure
     reply = f" It said: {failure.reason}" if failure and failure.reason else ""
     known = _RETURNED.get(failure.kind) if failure else None
     next_step = known.next_step if known else "Correct the email or the account, then send again."
-    return Explanation(ExplanationCode.REFUSED, f"The mail server refused it, so nobody accepted it.{reply}", next_step)
+    return Explanation(ExplanationCode.REFUSED, f"{outcome}{reply}", next_step)
 
 
 def _sent(facts: Facts, now: datetime, silence: timedelta) -> Explanation:

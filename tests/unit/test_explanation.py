@@ -1,6 +1,7 @@
 """Every status explains itself, whatever the facts; every explanation has facts that lead to it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
@@ -206,3 +207,12 @@ def test_a_refusal_quotes_the_server_and_says_what_to_do() -> None:
 def test_what_may_arrive_twice_says_so_beside_everything_else(changes: dict[str, Any]) -> None:
     assert "it may arrive twice." in explained(ambiguous=True, **changes).text
     assert "twice" not in explained(**changes).text
+
+
+def test_a_refusal_after_an_ambiguous_attempt_does_not_say_that_nobody_accepted_it() -> None:
+    facts = Facts(kind=AccountKind.SMTP, verdict=Verdict.FAILED, limit=Verdict.SENT)
+
+    assert "nobody accepted it" in explain(facts, NOW, SILENCE).text
+    text = explain(replace(facts, ambiguous=True), NOW, SILENCE).text
+    assert "nobody accepted it" not in text
+    assert "it may have arrived" in text
