@@ -47,11 +47,9 @@ def up() -> None:
 @app.command()
 def api() -> None:
     """The API alone; any number of them may run."""
-    from carepost.serve import check_port, serve_api
+    from carepost.serve import serve_api
 
-    settings = _settings()
-    check_port(settings.host, settings.port)
-    serve_api(settings)
+    serve_api(_settings())
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import socket
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
@@ -16,12 +17,12 @@ from api.addresses import webhook_url
 from api.auth import Role
 from carepost.config import Settings
 from carepost.machine import Machine
-from carepost.processes import Supervisor
+from carepost.processes import Command, Supervisor
 from carepost.seed import PRACTICE, seed
 from carepost.seed_texts import LETTERS
-from carepost.serve import PortTaken, check_port
+from carepost.serve import PortTaken, listen
 from carepost.tokens import make_token
-from carepost.up import start_serving
+from carepost.up import at_port_of, start_serving
 from db.accounts import list_accounts, set_webhook_secrets, update_account
 from db.pool import Database, PoolSize
 from db.practices import Practice, list_practices
@@ -47,8 +48,7 @@ _PATIENTS: Final = "{ patients(first: 100) { nodes { id name } } }"
 async def run_demo(settings: Settings, *, trickle: bool) -> None:
     """Runs the demo until Ctrl-C."""
     console = Console(stderr=True)
-    settings = _with_free_port(settings, console)
-    with Machine(settings) as machine:
+    with _listen(settings, console) as listener, Machine(at_port_of(listener, settings)) as machine:
         console.print(f"Starting Carepost in {settings.data_dir} ...", highlight=False)
         async with Supervisor() as supervisor:
             whole, environment = await machine.prepare(supervisor)
@@ -57,7 +57,7 @@ async def run_demo(settings: Settings, *, trickle: bool) -> None:
                 practice = await _practice(database_url, database, sealer)
                 await _start_sandbox(supervisor, database, sealer, practice, whole)
             quiet = {"CAREPOST_LOG_LEVEL": "warning"} if "log_level" not in settings.model_fields_set else {}
-            await start_serving(supervisor, {**environment, **quiet}, whole.url)
+            await start_serving(supervisor, {**environment, **quiet}, listener)
             if not supervisor.stopping.is_set():
                 staff, admin = (
                     make_token(whole, practice.id, role, f"demo {role.value.lower()}", timedelta(days=7))
@@ -70,21 +70,20 @@ async def run_demo(settings: Settings, *, trickle: bool) -> None:
                     moving.cancel()
                     await asyncio.gather(moving, return_exceptions=True)
             console.print("Stopping ...")
-    console.print("Stopped. `make demo` goes on where you left off; remove the folder to begin anew.")
+    console.print("Stopped. `make demo` goes on where you left off; remove the folder to begin anew.", soft_wrap=True)
 
 
-def _with_free_port(settings: Settings, console: Console) -> Settings:
-    """The settings with a free port: the one asked for, else, unless it was asked for, the next ones."""
-    asked = "port" in settings.model_fields_set
-    for port in range(settings.port, settings.port + (1 if asked else 20)):
-        try:
-            check_port(settings.host, port)
-        except PortTaken:
-            continue
-        if port != settings.port:
-            console.print(f"Port {settings.port} is taken by another program; taking {port} instead.")
-        return settings.model_copy(update={"port": port})
-    raise PortTaken(f"Port {settings.port} is taken by another program. Stop it, or choose another: CAREPOST_PORT=8080")
+def _listen(settings: Settings, console: Console) -> socket.socket:
+    """Listens on the port asked for, else, unless it was asked for, on the next one that is free."""
+    if "port" in settings.model_fields_set:
+        return listen(settings.host, settings.port)
+    for port in range(settings.port, settings.port + 20):
+        with contextlib.suppress(PortTaken):
+            listener = listen(settings.host, port)
+            if port != settings.port:
+                console.print(f"Port {settings.port} is taken by another program; taking {port} instead.")
+            return listener
+    raise PortTaken(f"Ports {settings.port} to {settings.port + 19} are taken. Choose another: CAREPOST_PORT=8080")
 
 
 async def _practice(url: str, database: Database, sealer: Sealer) -> Practice:
@@ -109,8 +108,8 @@ async def _start_sandbox(
     smtp_arguments = ["--port", "0", "--http-port", "0", "--starttls", str(folder), "--username", _USER]
     smtp_arguments += ["--password", _PASSWORD, "--exit-with-stdin"]
     esp_process, smtp_process = await asyncio.gather(
-        supervisor.start("sandbox ESP", ["carepost.sandbox.esp", *esp_arguments], {}, announces=True),
-        supervisor.start("sandbox mail server", ["carepost.sandbox.smtp", *smtp_arguments], {}, announces=True),
+        supervisor.start(Command("sandbox ESP", ["carepost.sandbox.esp", *esp_arguments])),
+        supervisor.start(Command("sandbox mail server", ["carepost.sandbox.smtp", *smtp_arguments])),
     )
     esp_url = esp_process.ready.rpartition(" ")[2]
     smtp_port = smtp_process.ready.split()[-2].rpartition(":")[2]

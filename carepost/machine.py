@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from carepost.config import ConfigError, Settings
-from carepost.processes import Supervisor
+from carepost.processes import Command, Supervisor
 from carepost.serve import SUPERVISED
 from db.migrate import migrate
 
@@ -51,7 +51,7 @@ class Machine:
         made: dict[str, str] = {}
         if not (self._settings.database_url and self._settings.redis_url):
             servers = await supervisor.start(
-                "servers", ["carepost.embedded", str(self._directory / "servers")], {}, announces=True
+                Command("servers", ["carepost.embedded", str(self._directory / "servers")])
             )
             urls = json.loads(servers.ready)
             if not self._settings.database_url:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 import structlog
@@ -22,9 +22,19 @@ class ChildFailed(Exception):
     """A process ended before it was ready; the text is for people."""
 
 
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`python -m <arguments>`; `lend` are descriptors of ours that the process gets under the same numbers."""
+
+    name: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    lend: Sequence[int] = ()
+
+
 @dataclass(eq=False, slots=True)
 class Child:
-    """A running process; `ready` is its first line on stdout, where it prints one."""
+    """A running process; `ready` is its first line on stdout, where it says one."""
 
     name: str
     process: asyncio.subprocess.Process
@@ -66,56 +76,53 @@ class Supervisor:
         for child in reversed(self._children):
             await child.stop()
 
-    async def start(
-        self, name: str, arguments: Sequence[str], environment: Mapping[str, str], *, announces: bool = False
-    ) -> Child:
-        """Starts `python -m <arguments>`; with `announces`, waits for its first line. Raises `ChildFailed`."""
-        child = await self._spawn(name, arguments, environment, announces=announces)
+    async def start(self, command: Command) -> Child:
+        """Starts a process that says when it is ready. Raises `ChildFailed`."""
+        process = await _spawn(command, stdout=asyncio.subprocess.PIPE)
+        child = Child(command.name, process)
+        assert process.stdout is not None
+        try:
+            line = await asyncio.wait_for(process.stdout.readline(), 60)
+        except TimeoutError:
+            line = b""
+        if not line:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), 2)
+            await child.stop()
+            raise ChildFailed(f"{command.name} did not start (exit code {process.returncode}); see the lines above.")
+        child.ready = line.decode().strip()
         self._children.append(child)
         return child
 
-    async def keep(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    async def keep(self, command: Command) -> None:
         """Starts a process and starts it again whenever it ends by itself, more slowly each time."""
-        child = await self._spawn(name, arguments, environment, announces=False)
+        child = Child(command.name, await _spawn(command))
         self._children.append(child)
-        self._keepers.append(asyncio.create_task(self._restart(child, arguments, environment)))
+        self._keepers.append(asyncio.create_task(_restart(child, command)))
 
-    async def _restart(self, child: Child, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        delay = 0.5
-        while True:
-            started = asyncio.get_running_loop().time()
-            code = await child.process.wait()
-            if asyncio.get_running_loop().time() - started > 60:
-                delay = 0.5
-            _log.warning("a process ended and is started again", process=child.name, code=code)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 15)
-            child.process = (await self._spawn(child.name, arguments, environment, announces=False)).process
 
-    async def _spawn(
-        self, name: str, arguments: Sequence[str], environment: Mapping[str, str], *, announces: bool
-    ) -> Child:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE if announces else None,
-            env={**os.environ, **environment},
-            # A session of its own: Ctrl-C in the terminal is for us alone, who stop the others in order.
-            start_new_session=True,
-        )
-        child = Child(name, process)
-        if announces:
-            assert process.stdout is not None
-            try:
-                line = await asyncio.wait_for(process.stdout.readline(), 60)
-            except TimeoutError:
-                line = b""
-            if not line:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), 2)
-                await child.stop()
-                raise ChildFailed(f"{name} did not start (exit code {process.returncode}); see the lines above.")
-            child.ready = line.decode().strip()
-        return child
+async def _restart(child: Child, command: Command) -> None:
+    delay = 0.5
+    while True:
+        started = asyncio.get_running_loop().time()
+        code = await child.process.wait()
+        if asyncio.get_running_loop().time() - started > 60:
+            delay = 0.5
+        _log.warning("a process ended and is started again", process=child.name, code=code)
+        await asyncio.sleep(delay)
+        delay = min(delay * 2, 15)
+        child.process = await _spawn(command)
+
+
+async def _spawn(command: Command, stdout: int | None = None) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        *command.arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=stdout,
+        env={**os.environ, **command.environment},
+        pass_fds=command.lend,
+        # A session of its own: Ctrl-C in the terminal is for us alone, who stop the others in order.
+        start_new_session=True,
+    )

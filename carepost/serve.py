@@ -15,33 +15,35 @@ from api.app import create_app
 from carepost.config import Settings
 from workers.main import run_worker
 
+# Of a supervisor to its children; no settings, for nobody sets them.
 SUPERVISED: Final = "CAREPOST_SUPERVISED"
+LISTENER: Final = "CAREPOST_LISTENER"
 
 
 class PortTaken(Exception):
     """Another program listens there; the text says what to do."""
 
 
-def check_port(host: str, port: int) -> None:
-    """Raises `PortTaken` unless the port is free."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise PortTaken(
-                f"Port {port} on {host} is taken by another program. Stop it, or choose another: "
-                f"CAREPOST_PORT={port + 1}"
-            ) from error
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 takes a free one. Raises `PortTaken`.
+
+    `up` and `demo` hold it for as long as they run and lend it to the API: what was found free stays theirs, and while
+    the API is started again, requests wait instead of being refused.
+    """
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
+        )
+    except OSError as error:
+        raise PortTaken(
+            f"Port {port} on {host} is taken by another program. Stop it, or choose another: CAREPOST_PORT={port + 1}"
+        ) from error
 
 
 def serve_api(settings: Settings) -> None:
     """Serves until SIGTERM, SIGINT, or the end of a supervisor's pipe."""
     config = uvicorn.Config(
         create_app(settings.api()),
-        host=settings.host,
-        port=settings.port,
         loop="uvloop",
         http="httptools",
         ws="websockets-sansio",
@@ -60,7 +62,14 @@ def serve_api(settings: Settings) -> None:
         server.should_exit = True
 
     _on_end_of_stdin(leave)
-    server.run()
+    with _listener(settings) as listener:
+        server.run(sockets=[listener])
+
+
+def _listener(settings: Settings) -> socket.socket:
+    """The supervisor's socket where it lends one, else our own."""
+    lent = os.environ.get(LISTENER)
+    return socket.socket(fileno=int(lent)) if lent else listen(settings.host, settings.port)
 
 
 class _Server(uvicorn.Server):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Mapping
 
 import httpx2
@@ -9,26 +10,31 @@ from rich.console import Console
 
 from carepost.config import Settings
 from carepost.machine import Machine
-from carepost.processes import Supervisor
-from carepost.serve import check_port
+from carepost.processes import Command, Supervisor
+from carepost.serve import LISTENER, listen
 
 
 async def run_up(settings: Settings) -> None:
     """Serves until told to stop."""
-    check_port(settings.host, settings.port)
-    with Machine(settings) as machine:
+    with listen(settings.host, settings.port) as listener, Machine(at_port_of(listener, settings)) as machine:
         async with Supervisor() as supervisor:
             whole, environment = await machine.prepare(supervisor)
-            await start_serving(supervisor, environment, whole.url)
+            await start_serving(supervisor, environment, listener)
             Console(stderr=True).print(f"Carepost serves at {whole.url}. Stop it with Ctrl-C.", highlight=False)
             await supervisor.stopping.wait()
 
 
-async def start_serving(supervisor: Supervisor, environment: Mapping[str, str], url: str) -> None:
+def at_port_of(listener: socket.socket, settings: Settings) -> Settings:
+    """The settings with the port that is listened on."""
+    return settings.model_copy(update={"port": listener.getsockname()[1]})
+
+
+async def start_serving(supervisor: Supervisor, environment: Mapping[str, str], listener: socket.socket) -> None:
     """Starts API and worker; returns once requests are answered, or Ctrl-C came."""
-    await supervisor.keep("api", ["carepost", "api"], environment)
-    await supervisor.keep("worker", ["carepost", "worker"], environment)
-    host, port = environment["CAREPOST_HOST"], environment["CAREPOST_PORT"]
+    lent = listener.fileno()
+    await supervisor.keep(Command("api", ["carepost", "api"], {**environment, LISTENER: str(lent)}, [lent]))
+    await supervisor.keep(Command("worker", ["carepost", "worker"], environment))
+    host, port = listener.getsockname()[:2]
     local = f"http://{'127.0.0.1' if host in {'0.0.0.0', '::'} else host}:{port}/readyz"  # noqa: S104 - compared
     async with httpx2.AsyncClient(timeout=2, trust_env=False) as client:
         while not supervisor.stopping.is_set():

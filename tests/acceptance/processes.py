@@ -2,13 +2,11 @@
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,14 +117,6 @@ def program(folder: Path, *arguments: str, **settings: str) -> Iterator[Program]
         yield running
     finally:
         running.kill()
-
-
-@contextlib.contextmanager
-def one_demo_at_a_time() -> Iterator[None]:
-    """Held while a demo starts: the port that it finds free it binds seconds later, and tests run side by side."""
-    with (Path(tempfile.gettempdir()) / "carepost-tests-demo.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 @contextlib.asynccontextmanager

@@ -4,7 +4,6 @@ One demo serves most tests of a process, in their order; those that need another
 """
 
 import asyncio
-import contextlib
 import json
 import re
 import signal
@@ -27,12 +26,9 @@ from tests.acceptance.processes import (
     carepost,
     free_port,
     nobody_left_in,
-    one_demo_at_a_time,
     processes_in,
     program,
 )
-
-pytestmark = pytest.mark.xdist_group("demo")
 
 TRACKING_START = date(2019, 7, 23)
 ALL = """query ($after: String) { messages(first: 100, after: $after) {
@@ -83,10 +79,8 @@ def home() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def running(home: Path) -> Iterator[Program]:
     """Started in an empty folder with an empty environment: PATH and HOME."""
-    with contextlib.ExitStack() as kept:
-        with one_demo_at_a_time():
-            started = kept.enter_context(program(home, "demo"))
-            asyncio.run(started.says(READY))
+    with program(home, "demo") as started:
+        asyncio.run(started.says(READY))
         yield started
 
 
@@ -179,14 +173,14 @@ async def test_a_demo_that_is_killed_leaves_nobody_behind_and_starts_again(demo:
     assert len(processes_in(demo.folder)) >= 6
     demo.program.kill()
     # At once, while the others may still be on their way out.
-    with one_demo_at_a_time(), program(demo.folder, "demo", "--quiet") as again:
+    with program(demo.folder, "demo", "--quiet") as again:
         second = Demo(again, demo.folder, await again.says(READY))
         assert second.ask("{ patients(first: 100) { nodes { id } } }") == patients
         run = json.loads((demo.folder / ".carepost" / "run.json").read_text())
         assert run["pid"] == again.process.pid
         again.kill()
     await nobody_left_in(demo.folder)
-    with one_demo_at_a_time(), program(demo.folder, "demo", "--quiet") as third:
+    with program(demo.folder, "demo", "--quiet") as third:
         await third.says(READY)
         third.tell(signal.SIGINT)
         assert await third.ends(within=20) == 0
@@ -203,7 +197,8 @@ async def test_a_port_that_was_asked_for_and_is_taken_ends_it_with_a_sentence(fo
         ran = await carepost(folder, "demo", CAREPOST_PORT=str(taken))
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == (
-        f"carepost: Port {taken} is taken by another program. Stop it, or choose another: CAREPOST_PORT=8080\n"
+        f"carepost: Port {taken} on 127.0.0.1 is taken by another program. Stop it, or choose another: "
+        f"CAREPOST_PORT={taken + 1}\n"
     )
     assert list(folder.iterdir()) == []
 
@@ -217,7 +212,7 @@ async def test_a_port_that_was_not_asked_for_and_is_taken_is_left_for_the_next(f
             pass  # somebody has it already, which is as good
         else:
             other.listen()
-        with one_demo_at_a_time(), program(folder, "demo", "--quiet") as demo:
+        with program(folder, "demo", "--quiet") as demo:
             printed = await demo.says("taken by another program; taking ")
             port = int(re.search(r"taking (\d+) instead", printed)[1])  # type: ignore[index]
             assert 8001 <= port < 8020
@@ -234,3 +229,21 @@ async def test_a_folder_that_cannot_be_written_is_one_sentence(folder: Path) -> 
     assert ran.code == 1
     assert ran.err.startswith("carepost: ")
     assert "Traceback" not in ran.err
+
+
+async def test_two_demos_started_at_once_each_serve_their_own_practice(folder: Path) -> None:
+    homes = [folder / "one", folder / "two"]
+    for home in homes:
+        home.mkdir()
+    with program(homes[0], "demo", "--quiet") as first, program(homes[1], "demo", "--quiet") as second:
+        demos = [
+            Demo(started, home, await started.says(READY)) for started, home in zip((first, second), homes, strict=True)
+        ]
+        assert demos[0].url != demos[1].url
+        for demo in demos:
+            assert demo.ask("{ viewer { practice { name } } }")["viewer"]["practice"]["name"]
+        for demo in demos:
+            demo.program.tell(signal.SIGINT)
+        assert [await demo.program.ends(within=20) for demo in demos] == [0, 0]
+    for home in homes:
+        await nobody_left_in(home, within=5)
