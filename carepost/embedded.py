@@ -4,6 +4,7 @@
 stdin ends or it is terminated. So they outlive nobody: a supervisor that is killed closes that pipe.
 """
 
+import atexit
 import json
 import os
 import shutil
@@ -35,6 +36,8 @@ class EmbeddedServers:
     def __exit__(self, *_: object) -> None:
         self._valkey.stop()
         self._postgres.cleanup()
+        # It would clean up once more when the interpreter ends, and make its lock's folder anew for that.
+        atexit.unregister(self._postgres._cleanup)  # noqa: SLF001
 
     def _start_postgres(self) -> None:
         runtime = self._directory / "run"

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from uuid import UUID
 
+from db.errors import SealBroken
 from db.events import Matched, record_events
 from db.messages import Body, open_body
 from db.parked import join_parked
@@ -43,7 +44,7 @@ class Due:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right to send one message until the lease ends. `number` is the attempt's number and its fencing token:
-    once another attempt has begun, what this one writes is refused."""
+    once another attempt has begun, what this one writes is refused. `body` is None when its seal doesn't open."""
 
     practice_id: PracticeId
     message_id: MessageId
@@ -55,7 +56,7 @@ class Claim:
     reply_to: Address | None
     recipient: Address
     subject: str
-    body: Body
+    body: Body | None
     track_opens: bool
     queued_at: datetime
     first_due: datetime
@@ -108,6 +109,10 @@ async def claim(
         for number in row["abandoned"]
     ]
     await record_events(connection, practice_id, [_matched(row["id"], event) for event in lost])
+    try:
+        body = open_body(sealer, practice_id, row["id"], row["body"])
+    except SealBroken:
+        body = None
     return Claim(
         practice_id=practice_id,
         message_id=row["id"],
@@ -119,7 +124,7 @@ async def claim(
         reply_to=Address(row["reply_to"]) if row["reply_to"] else None,
         recipient=Address(row["recipient"], row["patient_name"]),
         subject=row["subject"],
-        body=open_body(sealer, practice_id, row["id"], row["body"]),
+        body=body,
         track_opens=row["track_opens"],
         queued_at=row["queued_at"],
         first_due=row["scheduled_at"] or row["queued_at"],

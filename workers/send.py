@@ -112,8 +112,11 @@ class Sender:
         except TimeoutError:
             failure = Failure(FailureKind.UNREACHABLE, reason="The mail server took too long to answer.")
             return self._again(claim, failure, ambiguous=not _is_idempotent(claim))
-        except (MailError, SealBroken) as error:
+        except MailError as error:
             answer = Refused(Failure(FailureKind.ACCOUNT, reason=str(error)))
+        except SealBroken as error:
+            # A key is missing among SECRET_KEY; once the operator has put it back, the email goes out.
+            answer = TryAgain(Failure(FailureKind.ACCOUNT, reason=str(error)))
         except Exception:
             _log.exception("attempt failed unexpectedly", message=str(claim.message_id), attempt=claim.number)
             answer = TryAgain(Failure(FailureKind.OTHER, reason="An internal error; it will be tried again."))
@@ -132,6 +135,8 @@ class Sender:
         assert_never(answer)
 
     async def _hand_over(self, claim: Claim) -> Answer:
+        if claim.body is None:
+            raise SealBroken("The email was sealed with a key that is not among SECRET_KEY.")
         async with self._database.tenant(claim.practice_id) as connection:
             credentials = await accounts.read_credentials(connection, self._sealer, claim.practice_id, claim.account_id)
         email = Email(

@@ -17,9 +17,10 @@ _KEY = (
 )
 
 
-@strawberry.input(description="An email to one patient.")
-class SendMessageInput:
-    patient_id: strawberry.ID = strawberry.field(description="Whom to write to.")
+@strawberry.input
+class _EmailInput:
+    """What an email says and how it goes, to whomever."""
+
     account_id: strawberry.ID | None = strawberry.field(
         default=None, description="What to send through; left out, the practice's default."
     )
@@ -30,6 +31,21 @@ class SendMessageInput:
         default=None, description="Not before this time, at most a year ahead; left out or past, at once."
     )
     idempotency_key: str | None = strawberry.field(default=None, description=_KEY)
+
+    def draft(self) -> Draft:
+        return Draft(
+            account_id=self.account_id,
+            subject=self.subject,
+            text=self.text,
+            html=self.html,
+            send_at=self.send_at,
+            idempotency_key=self.idempotency_key,
+        )
+
+
+@strawberry.input(description="An email to one patient.")
+class SendMessageInput(_EmailInput):
+    patient_id: strawberry.ID = strawberry.field(description="Whom to write to.")
 
 
 @strawberry.type(description="What sendMessage answers: the promise is committed once it is there.")
@@ -38,18 +54,8 @@ class SendMessagePayload(Payload):
 
 
 @strawberry.input(description="The same email to many patients, a message each. All or none.")
-class SendMessagesInput:
+class SendMessagesInput(_EmailInput):
     patient_ids: list[strawberry.ID] = strawberry.field(description="Whom to write to, each once; at most 500.")
-    account_id: strawberry.ID | None = strawberry.field(
-        default=None, description="What to send through; left out, the practice's default."
-    )
-    subject: str = strawberry.field(description="The subject line: one line, at most 500 characters.")
-    text: str = strawberry.field(description="The plain text; at most a million characters.")
-    html: str | None = strawberry.field(default=None, description="The same as HTML, if wanted.")
-    send_at: datetime | None = strawberry.field(
-        default=None, description="Not before this time, at most a year ahead; left out or past, at once."
-    )
-    idempotency_key: str | None = strawberry.field(default=None, description=_KEY)
 
 
 @strawberry.type(description="What sendMessages answers.")
@@ -92,16 +98,8 @@ class MessageMutations:
         permission_classes=[MaySend],
     )
     async def send_message(self, info: Info, input: SendMessageInput) -> SendMessagePayload:
-        draft = Draft(
-            account_id=input.account_id,
-            subject=input.subject,
-            text=input.text,
-            html=input.html,
-            send_at=input.send_at,
-            idempotency_key=input.idempotency_key,
-        )
         try:
-            sent = await promise(info.context, "sendMessage", draft, [input.patient_id], many=False)
+            sent = await promise(info.context, "sendMessage", input.draft(), [input.patient_id], many=False)
         except InputRefused as refused:
             return SendMessagePayload(errors=list(refused.errors))
         return SendMessagePayload(errors=[], message=Message.of(sent[0], info.context.first_tracked))
@@ -111,16 +109,8 @@ class MessageMutations:
         permission_classes=[MaySend],
     )
     async def send_messages(self, info: Info, input: SendMessagesInput) -> SendMessagesPayload:
-        draft = Draft(
-            account_id=input.account_id,
-            subject=input.subject,
-            text=input.text,
-            html=input.html,
-            send_at=input.send_at,
-            idempotency_key=input.idempotency_key,
-        )
         try:
-            sent = await promise(info.context, "sendMessages", draft, input.patient_ids, many=True)
+            sent = await promise(info.context, "sendMessages", input.draft(), input.patient_ids, many=True)
         except InputRefused as refused:
             return SendMessagesPayload(errors=list(refused.errors))
         first_tracked = info.context.first_tracked

@@ -257,6 +257,29 @@ async def test_a_subscription_goes_over_server_sent_events(
             break
 
 
+async def test_a_subscription_goes_over_a_multipart_answer(
+    stack: Stack, practice: Practice, evidence: Evidence
+) -> None:
+    client = await stack.client(await stack.api(), practice)
+    patient = await make_patient(stack.database, practice)
+    message = await make_message(stack.database, practice, patient, await make_account(stack.database, practice))
+    cursor = (await client("{ messages { liveCursor } }"))["messages"]["liveCursor"]
+    accept = 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0,application/json'
+    headers = {"authorization": f"Bearer {token_for(practice)}", "accept": accept}
+    body = {"query": CHANGED, "variables": {"since": cursor}}
+    async with (
+        asyncio.timeout(PATIENCE),
+        client.http.stream("POST", "/graphql", json=body, headers=headers) as response,
+    ):
+        assert response.headers["content-type"].startswith("multipart/mixed")
+        await evidence.of(practice, message, EventKind.DELIVERED)
+        async for line in response.aiter_lines():
+            if "messageStatusChanged" in line:
+                change = json.loads(line)["payload"]["data"]["messageStatusChanged"]["message"]
+                assert change == {"id": global_id("Message", message), "status": "DELIVERED"}
+                break
+
+
 async def test_a_stream_of_events_ends_with_its_token_without_a_last_word(stack: Stack, practice: Practice) -> None:
     client = await stack.client(await stack.api(), practice)
     token = token_for(practice, lifetime=timedelta(seconds=1))

@@ -151,3 +151,21 @@ async def test_a_message_that_was_withdrawn_is_not_sent(desk: Desk, status: str)
     await desk.reaches(other, "SENT")
     assert (await desk.read(written))["status"] == status
     assert len(await received(server)) == 1
+
+
+async def test_a_message_whose_seal_does_not_open_waits_and_holds_nobody_up(desk: Desk) -> None:
+    account, server = await desk.stack.smtp(desk.practice)
+    locked, other = [MessageId(UUID(await desk.write(account))) for _ in range(2)]
+    async with desk.stack.database.tenant(desk.practice.id) as connection:
+        await connection.execute(
+            "UPDATE message SET body = set_byte(body, 20, get_byte(body, 20) # 1) WHERE id = $1", locked
+        )
+    await desk.stack.worker()
+
+    async def settled() -> bool:
+        return (await desk.read(other))["status"] == "SENT" and "ATTEMPT_DEFERRED" in kinds(await desk.read(locked))
+
+    await until(settled)
+    message = await desk.read(locked)
+    assert (message["status"], message["explanation"]["code"]) == ("QUEUED", "RETRYING")
+    assert len(await received(server)) == 1
