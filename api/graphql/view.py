@@ -23,6 +23,11 @@ from starlette.websockets import WebSocket, WebSocketState
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
+from strawberry.subscriptions import (
+    GRAPHQL_SSE_PROTOCOL,
+    GRAPHQL_TRANSPORT_WS_PROTOCOL,
+    MULTIPART_SUBSCRIPTION_PROTOCOL,
+)
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.unset import UNSET, UnsetType
 
@@ -57,7 +62,11 @@ class GraphQLView(GraphQL[Context, None]):
             build_schema(config.limits, introspection=config.introspection),
             graphql_ide=None,
             allow_queries_via_get=False,
-            subscription_protocols=("graphql-transport-ws", "graphql-sse"),
+            subscription_protocols=(
+                GRAPHQL_TRANSPORT_WS_PROTOCOL,
+                GRAPHQL_SSE_PROTOCOL,
+                MULTIPART_SUBSCRIPTION_PROTOCOL,
+            ),
             connection_init_wait_timeout=timedelta(seconds=config.limits.socket_init_seconds),
             max_subscriptions_per_connection=config.limits.subscriptions_per_socket,
             allowed_origins=config.allowed_origins,
