@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
-from uuid import UUID
 
 import nh3
 import strawberry
@@ -211,10 +210,6 @@ class MessageConnection(Connection[Message]):
     @classmethod
     def empty(cls, position: int) -> "MessageConnection":
         return cls.from_page(Page([], position), 0, None, datetime.now(UTC))
-
-
-def message_uuid(value: str) -> UUID | None:
-    return uuid_of("Message", value)
 
 
 def _returned_at(row: MessageRow) -> datetime | None:
