@@ -82,6 +82,7 @@ async def create_account(
     webhook_secrets: Sequence[str],
 ) -> Account:
     """A new account; the practice's first one becomes its default."""
+    await _lock_default(connection, practice_id, account_id)
     if is_default:
         await _clear_default(connection, practice_id)
     row = await connection.fetchrow(
@@ -120,6 +121,7 @@ async def update_account(
 ) -> Account | None:
     """Changes what isn't None (an empty `reply_to` removes it). None when there's no such account."""
     if is_default:
+        await _lock_default(connection, practice_id, account_id)
         await _clear_default(connection, practice_id)
     sealed = None
     if credentials is not None:
@@ -210,6 +212,19 @@ async def count_for_health(
         until,
     )
     return {row["id"]: AccountCounts(row["unconfirmed"], row["unreadable"], row["parked"]) for row in rows}
+
+
+async def _lock_default(connection: Connection, practice_id: PracticeId, account_id: UUID) -> None:
+    """Lets changes of a practice's default come one after the other, and locks the rows of one in the order of ids, as
+    everybody does."""
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended('default account of ' || $1::text, 0))", str(practice_id)
+    )
+    await connection.execute(
+        "SELECT FROM sending_account WHERE practice_id = $1 AND (is_default OR id = $2) ORDER BY id FOR NO KEY UPDATE",
+        practice_id,
+        account_id,
+    )
 
 
 async def _clear_default(connection: Connection, practice_id: PracticeId) -> None:

@@ -1,13 +1,10 @@
 """Setting up sending accounts."""
 
-import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, TypeVar
 from uuid import UUID
 
-import asyncpg
 import strawberry
 
 from api.addresses import webhook_url
@@ -29,9 +26,6 @@ from mail.providers import PROVIDERS
 from mail.providers.base import Provider
 from mail.servers import smtp_server
 from mail.status import AccountKind
-
-Changed = TypeVar("Changed")
-_TURNS: Final = 10
 
 
 @strawberry.input(description="One value that an account needs, such as `api_key`. Kept sealed, never shown again.")
@@ -105,7 +99,7 @@ class AccountMutations:
     @strawberry.mutation(description="Sets up a way to send.", permission_classes=[MaySetUp])
     async def create_sending_account(self, info: Info, input: CreateSendingAccountInput) -> CreateSendingAccountPayload:
         try:
-            account, secret = await _in_turn(lambda: _create(info.context, input))
+            account, secret = await _create(info.context, input)
         except InputRefused as refused:
             return CreateSendingAccountPayload(errors=list(refused.errors))
         return CreateSendingAccountPayload(
@@ -115,7 +109,7 @@ class AccountMutations:
     @strawberry.mutation(description="Changes a sending account.", permission_classes=[MaySetUp])
     async def update_sending_account(self, info: Info, input: UpdateSendingAccountInput) -> UpdateSendingAccountPayload:
         try:
-            account = await _in_turn(lambda: _update(info.context, input))
+            account = await _update(info.context, input)
         except InputRefused as refused:
             return UpdateSendingAccountPayload(errors=list(refused.errors))
         return UpdateSendingAccountPayload(errors=[], account=SendingAccount.of(account))
@@ -132,14 +126,6 @@ class AccountMutations:
         return RotateWebhookSecretPayload(
             errors=[], account=SendingAccount.of(account), webhook_url=_full_url(info.context, account, secret)
         )
-
-
-async def _in_turn(change: Callable[[], Awaitable[Changed]]) -> Changed:
-    """A practice has one default. Where another change of it came first in the same moment, this one comes after."""
-    for _ in range(_TURNS):
-        with contextlib.suppress(asyncpg.UniqueViolationError):
-            return await change()
-    return await change()
 
 
 async def _create(context: Context, input: CreateSendingAccountInput) -> tuple[Account, str | None]:

@@ -248,6 +248,8 @@ async def test_without_valkey_changes_come_later_and_with_it_at_once_again(
         try:
             await until(lambda: _is(state(http), "ok"))
             monkeypatch.setattr("api.live._FALLBACK", 60.0)
+            # A worker that never found Valkey away: one that did spares it for a second, and the fallback tells it.
+            evidence = Evidence(stack.database, Jobs(client))
             await evidence.of(practice, message, EventKind.OPENED)
             assert shown(await live.change(watching)) == (gid(message), "OPENED")
         finally:
