@@ -17,7 +17,7 @@ from api.addresses import webhook_url
 from api.auth import Role
 from carepost.config import Settings
 from carepost.machine import Machine
-from carepost.processes import Command, Supervisor
+from carepost.processes import Command, Supervisor, told_to_stop
 from carepost.seed import PRACTICE, seed
 from carepost.seed_texts import LETTERS
 from carepost.serve import PortTaken, listen
@@ -47,6 +47,7 @@ _PATIENTS: Final = "{ patients(first: 100) { nodes { id name } } }"
 
 async def run_demo(settings: Settings, *, trickle: bool) -> None:
     """Runs the demo until Ctrl-C."""
+    stop = told_to_stop()
     console = Console(stderr=True)
     with _listen(settings, console) as listener, Machine(at_port_of(listener, settings)) as machine:
         console.print(f"Starting Carepost in {settings.data_dir} ...", highlight=False)
@@ -57,15 +58,15 @@ async def run_demo(settings: Settings, *, trickle: bool) -> None:
                 practice = await _practice(database_url, database, sealer)
                 await _start_sandbox(supervisor, database, sealer, practice, whole)
             quiet = {"CAREPOST_LOG_LEVEL": "warning"} if "log_level" not in settings.model_fields_set else {}
-            await start_serving(supervisor, {**environment, **quiet}, listener)
-            if not supervisor.stopping.is_set():
+            await start_serving(supervisor, {**environment, **quiet}, listener, stop)
+            if not stop.is_set():
                 staff, admin = (
                     make_token(whole, practice.id, role, f"demo {role.value.lower()}", timedelta(days=7))
                     for role in (Role.STAFF, Role.ADMIN)
                 )
                 _welcome(console, whole.url, staff, admin)
                 moving = asyncio.create_task(_trickle(whole.url, staff)) if trickle else None
-                await supervisor.stopping.wait()
+                await stop.wait()
                 if moving:
                     moving.cancel()
                     await asyncio.gather(moving, return_exceptions=True)

@@ -18,6 +18,15 @@ _GRACE: Final = 25.0
 _log = structlog.get_logger("carepost.processes")
 
 
+def told_to_stop() -> asyncio.Event:
+    """Is set by Ctrl-C or SIGTERM, from now on. Called before anything is started, so that whenever it comes, what was
+    started is stopped in order."""
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    return told
+
+
 class ChildFailed(Exception):
     """A process ended before it was ready; the text is for people."""
 
@@ -60,16 +69,11 @@ class Supervisor:
     def __init__(self) -> None:
         self._children: list[Child] = []
         self._keepers: list[asyncio.Task[None]] = []
-        self.stopping = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.stopping.set)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.stopping.set()
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)

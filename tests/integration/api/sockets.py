@@ -4,13 +4,17 @@ import asyncio
 import contextlib
 import itertools
 import json
+import re
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
 
+import httpx2
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
+
+from tests.support.stack import until
 
 PATIENCE = 20.0
 CHANGED = """subscription ($patientId: ID, $messageIds: [ID!], $since: String) {
@@ -91,10 +95,22 @@ class LiveClient:
         return operation
 
     async def watch(self, **variables: Any) -> str:
-        """Starts messageStatusChanged. Once the answer to a query sent after it is there, it watches."""
+        """Starts messageStatusChanged. Without `since` it begins with the moment in which the server takes it up, which
+        has come when this returns."""
+        before = await self._subscribers()
         operation = await self.start(CHANGED, **variables)
-        await self.settle()
+        if variables.get("since") is None:
+
+            async def begun() -> bool:
+                return await self._subscribers() > before
+
+            await until(begun)
         return operation
+
+    async def _subscribers(self) -> float:
+        async with httpx2.AsyncClient(base_url=self._api_url, trust_env=False) as http:
+            metrics = (await http.get("/metrics")).text
+        return float(re.findall(r"^carepost_live_subscribers (\S+)$", metrics, re.MULTILINE)[0])
 
     async def settle(self) -> None:
         """Waits until the server has begun all that was asked for: messages are handled in order."""
