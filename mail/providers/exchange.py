@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 import orjson
 
 from mail.errors import CredentialsIncomplete
+from mail.failure import Failure, FailureKind
 from mail.message import Address
-from mail.providers.base import CredentialField, HttpRequest
+from mail.providers.base import CredentialField, CredentialsCheck, HttpRequest, HttpResponse, NotTold
 
 BASE_URL = "base_url"
 """The credential that replaces the ESP's own host: another region, or a sandbox."""
@@ -33,6 +34,8 @@ def check_credentials(fields: Sequence[CredentialField], credentials: Mapping[st
             raise CredentialsIncomplete(
                 field.name, f"The {field.label} holds ASCII characters without spaces; copy it whole, and alone."
             )
+        if field.choices and value not in field.choices:
+            raise CredentialsIncomplete(field.name, f"The {field.label} is one of {', '.join(field.choices)}.")
         if field.name == BASE_URL:
             _check_base_url(value)
 
@@ -54,6 +57,33 @@ def json_post(url: str, headers: Mapping[str, str], payload: Mapping[str, object
     """A POST of JSON that asks for JSON."""
     body = orjson.dumps(payload)
     return HttpRequest("POST", url, {"accept": "application/json", "content-type": "application/json", **headers}, body)
+
+
+def get(url: str, headers: Mapping[str, str]) -> HttpRequest:
+    """A GET that asks for JSON."""
+    return HttpRequest("GET", url, {"accept": "application/json", **headers}, b"")
+
+
+def base_url(credentials: Mapping[str, str], default: str) -> str:
+    """The ESP's host, or what stands in for it; without a slash at its end."""
+    return (credentials.get(BASE_URL) or default).rstrip("/")
+
+
+def read_check(label: str, response: HttpResponse) -> CredentialsCheck:
+    """What the answer to a request that needs the key says of the key (RFC 9110 sections 15.5.2 and 15.5.4)."""
+    if 200 <= response.status < 300:
+        return CredentialsCheck(True, f"{label} takes the key.")
+    if response.status in {401, 403}:
+        return CredentialsCheck(
+            False, f"{label} refuses the key (HTTP {response.status}); make a new one and enter it."
+        )
+    return CredentialsCheck(None, f"{label} answered HTTP {response.status}, which says nothing of the key.")
+
+
+def not_told(response: HttpResponse) -> NotTold:
+    """An answer to `ask_request` that tells nothing, by its status alone."""
+    kind = FailureKind.ACCOUNT if response.status in {401, 403, 429} else FailureKind.OTHER
+    return NotTold(Failure(kind, reason=f"HTTP {response.status}"), wait(response.headers))
 
 
 def mailbox(address: Address) -> str:

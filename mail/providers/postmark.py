@@ -7,6 +7,7 @@ developer/webhooks (one page each), developer/user-guide/tracking-opens, support
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
+from urllib.parse import quote, urlencode
 
 from mail.event import Event, EventKind
 from mail.failure import Failure, FailureKind
@@ -15,12 +16,19 @@ from mail.providers import basic_auth, exchange, reading
 from mail.providers.base import (
     Accepted,
     Answer,
+    Asking,
     Capabilities,
     CredentialField,
+    CredentialsCheck,
     HttpRequest,
     HttpResponse,
+    NotTold,
+    Proof,
+    Question,
     Reading,
     Refused,
+    SetUp,
+    Told,
     TryAgain,
     WebhookRequest,
 )
@@ -104,6 +112,9 @@ _INVALID: Mapping[str, FailureKind] = {
     "'From'": FailureKind.ACCOUNT,
     "'ReplyTo'": FailureKind.ACCOUNT,
 }
+# messages-api, "Outbound message details": Type of MessageEvents, as the record that a webhook would bring. Bounces are
+# read from the bounces themselves, which say more.
+_HISTORY: Mapping[str, str] = {"Delivered": "Delivery", "Opened": "Open", "LinkClicked": "Click"}
 _STATUSES: Mapping[int, FailureKind] = {
     401: FailureKind.ACCOUNT,
     403: FailureKind.ACCOUNT,
@@ -123,17 +134,38 @@ class Postmark:
     # TrackOpens false can't turn off what the server has on ("Tracking opens per email"): keep the server's off.
     # No field tells machine opens apart; Apple's are known by their user agent.
     capabilities: Capabilities = Capabilities(
-        delivery=True, opens=True, machine_opens=False, tracking_switch=False, metadata=True, idempotency=False
+        delivery=True,
+        opens=True,
+        machine_opens=False,
+        tracking_switch=False,
+        metadata=True,
+        idempotency=False,
+        proof=Proof.PASSWORD,
+        asking=Asking(per_second=5, days=45),
+        tracking_warning="Keep open tracking off at the Postmark server (its default): a message can turn it on and "
+        "can't turn it off.",
     )
     credential_fields: Sequence[CredentialField] = (
         CredentialField("server_token", "Server API token"),
         CredentialField("message_stream", "Message stream", required=False, secret=False),
         CredentialField(exchange.BASE_URL, "API base URL", required=False, secret=False),
     )
+    set_up: SetUp = SetUp(
+        steps=(
+            "Copy the Server API token (Servers > API Tokens), and verify the From domain with DKIM and Return-Path.",
+            "Enter message_stream if emails don't go out by the stream outbound, and leave open tracking off at the "
+            "server: we turn it on for each email whose patient agrees.",
+            "At Message Stream > Webhooks, enter {url} (it holds a password and is shown this once) for Delivery, "
+            "Bounce, Spam Complaint, Open, Link Click and Subscription Change.",
+        ),
+        spf="spf.mtasv.net",
+    )
     # The Authorization header is the secret itself, and a stored body needs no second proof.
     kept_headers: Sequence[str] = ()
     generates_webhook_secret: bool = True
     unavailable_status: int = 503  # 403 would end the retries
+    webhook_bytes: int = 1 << 20
+    probe_methods: frozenset[str] = frozenset({"HEAD"})
 
     def check_credentials(self, credentials: Mapping[str, str]) -> None:
         exchange.check_credentials(self.credential_fields, credentials)
@@ -145,10 +177,8 @@ class Postmark:
         return basic_auth.into_url(url, secret) if secret else url
 
     def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
-        base_url = credentials.get(exchange.BASE_URL) or _URL
-        headers = {"x-postmark-server-token": credentials["server_token"]}
         payload = _payload(email, credentials.get("message_stream") or _STREAM)
-        return exchange.json_post(f"{base_url.rstrip('/')}/email", headers, payload)
+        return exchange.json_post(f"{exchange.base_url(credentials, _URL)}/email", _token(credentials), payload)
 
     def read_answer(self, response: HttpResponse) -> Answer:
         answer = reading.decode_object(response.body)
@@ -165,6 +195,41 @@ class Postmark:
             kind = _ERRORS_FOR_NOW.get(code, by_status)
             return TryAgain(Failure(kind, reason=reason), exchange.wait(response.headers))
         return Refused(Failure(by_status, reason=reason))
+
+    def ask_request(self, question: Question, credentials: Mapping[str, str]) -> HttpRequest | None:
+        if not question.provider_message_id:
+            return None
+        url = f"{exchange.base_url(credentials, _URL)}/messages/outbound/{quote(question.provider_message_id, safe='')}"
+        return exchange.get(f"{url}/details", _token(credentials))
+
+    def read_told(self, response: HttpResponse, question: Question, credentials: Mapping[str, str]) -> Told | NotTold:
+        """messages-api: what happened to it; then bounce-api, where something bounced."""
+        answer = reading.decode_object(response.body)
+        history, bounces = answer.get("MessageEvents"), answer.get("Bounces")
+        ids = {"MessageID": question.provider_message_id, "Metadata": {reading.METADATA_KEY: str(question.message_id)}}
+        if response.status != 200:
+            return exchange.not_told(response)
+        if isinstance(bounces, list):
+            records = [{**each, **ids, "RecordType": "Bounce"} for each in bounces if isinstance(each, dict)]
+            return Told(reading.read_each(records, _event))
+        if not isinstance(history, list):
+            return exchange.not_told(response)
+        events = [each for each in history if isinstance(each, dict)]
+        records = [{**ids, **record} for each in events if (record := _record(each))]
+        more = None
+        if any(each.get("Type") == "Bounced" for each in events):
+            query = urlencode({"count": 50, "offset": 0, "messageID": question.provider_message_id or ""})
+            more = exchange.get(f"{exchange.base_url(credentials, _URL)}/bounces?{query}", _token(credentials))
+        return Told(reading.read_each(records, _event), more)
+
+    def check_request(self, credentials: Mapping[str, str]) -> HttpRequest:
+        """Server API, "Get the server"."""
+        return exchange.get(f"{exchange.base_url(credentials, _URL)}/server", _token(credentials))
+
+    def read_check(self, response: HttpResponse) -> CredentialsCheck:
+        if response.status == 200 and reading.decode_object(response.body).get("TrackOpens") is True:
+            return CredentialsCheck(True, "Postmark takes the token. Open tracking is on at the server: switch it off.")
+        return exchange.read_check(self.label, response)
 
     def verify_webhook(self, request: WebhookRequest, secrets: Sequence[str]) -> None:
         basic_auth.verify(request.headers, secrets)
@@ -198,6 +263,18 @@ def _payload(email: Email, stream: str) -> dict[str, object]:
     if email.reply_to:
         payload["ReplyTo"] = exchange.mailbox(email.reply_to)
     return payload
+
+
+def _token(credentials: Mapping[str, str]) -> dict[str, str]:
+    return {"x-postmark-server-token": credentials["server_token"]}
+
+
+def _record(event: Mapping[str, object]) -> dict[str, object] | None:
+    """An entry of a message's history as the record that a webhook would bring; None for what says nothing here."""
+    record = _HISTORY.get(reading.text(event, "Type"))
+    if record is None:
+        return None
+    return {"RecordType": record, "Recipient": event.get("Recipient"), _RECORDS[record][1]: event.get("ReceivedAt")}
 
 
 def _event(fields: reading.Fields) -> Event | None:

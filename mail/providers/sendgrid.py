@@ -17,10 +17,13 @@ from mail.providers.base import (
     Answer,
     Capabilities,
     CredentialField,
+    CredentialsCheck,
     HttpRequest,
     HttpResponse,
+    Proof,
     Reading,
     Refused,
+    SetUp,
     TryAgain,
     WebhookRequest,
 )
@@ -108,15 +111,35 @@ class SendGrid:
     name: str = "sendgrid"
     label: str = "SendGrid"
     capabilities: Capabilities = Capabilities(
-        delivery=True, opens=True, machine_opens=True, tracking_switch=True, metadata=True, idempotency=False
+        delivery=True,
+        opens=True,
+        machine_opens=True,
+        tracking_switch=True,
+        metadata=True,
+        idempotency=False,
+        proof=Proof.SIGNATURE,
     )
     credential_fields: Sequence[CredentialField] = (
         CredentialField("api_key", "API key"),
         CredentialField(exchange.BASE_URL, "API base URL", required=False, secret=False),
     )
+    set_up: SetUp = SetUp(
+        steps=(
+            "Make an API key with the permission Mail Send, and authenticate the From domain.",
+            "For the EU region, enter https://api.eu.sendgrid.com as base_url.",
+            "At Settings > Mail Settings > Event Webhook, enter {url}, choose all events, and switch Signed Event "
+            "Webhook on.",
+            "Copy its verification key (MFkw...) and enter it with rotateWebhookSecret; until then its webhooks are "
+            "refused, and SendGrid tries them again for a day.",
+        ),
+        spf="sendgrid.net",
+        dkim=("s1", "s2"),
+    )
     kept_headers: Sequence[str] = (_SIGNATURE, _TIMESTAMP)
     generates_webhook_secret: bool = False
     unavailable_status: int = 503
+    webhook_bytes: int = 4 << 20
+    probe_methods: frozenset[str] = frozenset({"HEAD"})
 
     def check_credentials(self, credentials: Mapping[str, str]) -> None:
         exchange.check_credentials(self.credential_fields, credentials)
@@ -128,9 +151,8 @@ class SendGrid:
         return url
 
     def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
-        base_url = credentials.get(exchange.BASE_URL) or _GLOBAL_URL
-        headers = {"authorization": f"Bearer {credentials['api_key']}"}
-        return exchange.json_post(f"{base_url.rstrip('/')}/v3/mail/send", headers, _payload(email))
+        url = f"{exchange.base_url(credentials, _GLOBAL_URL)}/v3/mail/send"
+        return exchange.json_post(url, _authorization(credentials), _payload(email))
 
     def read_answer(self, response: HttpResponse) -> Answer:
         if response.status == 202:
@@ -144,6 +166,21 @@ class SendGrid:
         return (
             TryAgain(failure, exchange.wait(response.headers)) if exchange.passes(response.status) else Refused(failure)
         )
+
+    def check_request(self, credentials: Mapping[str, str]) -> HttpRequest:
+        """API Keys, "Retrieve a list of scopes for which this user has access"."""
+        return exchange.get(f"{exchange.base_url(credentials, _GLOBAL_URL)}/v3/scopes", _authorization(credentials))
+
+    def read_check(self, response: HttpResponse) -> CredentialsCheck:
+        scopes = reading.decode_object(response.body).get("scopes")
+        if response.status == 200 and isinstance(scopes, list) and "mail.send" not in scopes:
+            return CredentialsCheck(False, "SendGrid knows the key, but it lacks the permission Mail Send.")
+        return exchange.read_check(self.label, response)
+
+    def webhook_test_request(self, credentials: Mapping[str, str], url: str) -> HttpRequest | None:
+        """Event Webhook, "Test Event Notification Settings": it posts one event of each kind."""
+        test = f"{exchange.base_url(credentials, _GLOBAL_URL)}/v3/user/webhooks/event/test"
+        return exchange.json_post(test, _authorization(credentials), {"url": url})
 
     def verify_webhook(self, request: WebhookRequest, secrets: Sequence[str]) -> None:
         """ECDSA over timestamp and raw body. No age limit: retries come for a day, and the dedupe key
@@ -164,6 +201,10 @@ class SendGrid:
         if not isinstance(events, list):
             return reading.not_readable("the body is not a list of events")
         return reading.read_each(events, _event)
+
+
+def _authorization(credentials: Mapping[str, str]) -> dict[str, str]:
+    return {"authorization": f"Bearer {credentials['api_key']}"}
 
 
 def _payload(email: Email) -> dict[str, object]:

@@ -1,7 +1,10 @@
-"""Webhook signatures that are checked with a public key."""
+"""Webhook signatures: with a public key (ECDSA), and with a shared one (HMAC, RFC 2104)."""
 
 import base64
 import binascii
+import hmac
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -13,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key, lo
 from mail.errors import CredentialsIncomplete, WebhookRejected
 
 _LONGEST: Final = 1024
+_HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})+", re.ASCII)
+_KEY: Final = re.compile(r"[!-~]{8,500}", re.ASCII)
 
 
 def decode(signature: str) -> bytes:
@@ -25,6 +30,27 @@ def decode(signature: str) -> bytes:
         return base64.b64decode(signature.strip(), validate=True)
     except (binascii.Error, ValueError) as error:
         raise WebhookRejected("the signature is malformed") from error
+
+
+def decode_hex(signature: str) -> bytes:
+    """A signature from its header, in hexadecimal; raises `WebhookRejected`."""
+    if not signature:
+        raise WebhookRejected("the signature is missing")
+    if len(signature) > _LONGEST or not _HEX.fullmatch(signature.strip()):
+        raise WebhookRejected("the signature is malformed")
+    return bytes.fromhex(signature.strip())
+
+
+def check_key(secret: str) -> None:
+    """Raises `CredentialsIncomplete` unless a shared key is 8 to 500 ASCII characters without spaces."""
+    if not _KEY.fullmatch(secret):
+        raise CredentialsIncomplete("webhook_secret", "Copy the signing key whole, and alone.")
+
+
+def mac_matches(keys: Sequence[bytes], signed: bytes, mac: bytes, algorithm: str = "sha256") -> bool:
+    """Whether `mac` is the HMAC of `signed` under one of the keys; all are tried, each in constant time."""
+    matches = [hmac.compare_digest(hmac.digest(key, signed, algorithm), mac) for key in keys]
+    return any(matches)
 
 
 @lru_cache(maxsize=1024)

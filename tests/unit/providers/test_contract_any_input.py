@@ -6,12 +6,23 @@ from datetime import timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from provider_samples import SAMPLES, URL, assert_storable, documents, each_provider, elements
 
 from mail.errors import WebhookRejected
 from mail.event import Event
 from mail.providers import PROVIDERS
-from mail.providers.base import Accepted, HttpResponse, Provider, Refused, TryAgain, WebhookRequest
+from mail.providers.base import (
+    Accepted,
+    Askable,
+    Checkable,
+    HttpResponse,
+    Provider,
+    Refused,
+    Told,
+    TryAgain,
+    WebhookRequest,
+)
+from tests.support.providers.sample import QUESTION, URL
+from tests.support.providers.samples import SAMPLES, assert_storable, documents, each_provider, elements
 
 a_few = settings(max_examples=150, deadline=None)
 
@@ -92,12 +103,13 @@ def test_any_bytes_are_a_reading(each: Provider, body: bytes) -> None:
 @given(data=st.data())
 @a_few
 def test_a_payload_with_any_field_changed_is_a_reading(each: Provider, data: st.DataObject) -> None:
-    payload = json.loads(data.draw(st.sampled_from(documents(each.name))))
+    sample = SAMPLES[each.name]
+    payload = sample.decode(data.draw(st.sampled_from(documents(each.name))))
     for _ in range(data.draw(st.integers(1, 3))):
         chosen = data.draw(st.sampled_from(list(elements(payload))))
         if chosen:
             chosen[data.draw(st.sampled_from(sorted(chosen)))] = data.draw(values)
-    assert_storable(each.read_webhook(json.dumps(payload).encode(), {}))
+    assert_storable(each.read_webhook(sample.encode(payload), {}))
 
 
 @each_provider
@@ -111,3 +123,23 @@ def test_order_and_repetition_change_no_key(each: Provider, data: st.DataObject)
     shuffled = data.draw(st.permutations(chosen)) + chosen
     once = {(event.dedupe_key, event.kind) for body in set(chosen) for event in read(body)}
     assert {(event.dedupe_key, event.kind) for body in shuffled for event in read(body)} == once
+
+
+@each_provider
+@given(status=st.integers(100, 599), body=st.binary() | values.map(lambda v: json.dumps(v).encode()), headers=headers)
+@a_few
+def test_any_bytes_answer_a_question(each: Provider, status: int, body: bytes, headers: dict[str, str]) -> None:
+    response = HttpResponse(status, headers, body)
+    credentials = SAMPLES[each.name].credentials
+    if isinstance(each, Askable):
+        told = each.read_told(response, QUESTION, credentials)
+        if isinstance(told, Told):
+            assert 200 <= status < 300
+            assert_storable(told.reading)
+        else:
+            assert told.failure.reason
+    if isinstance(each, Checkable):
+        check = each.read_check(response)
+        assert check.text
+        assert check.ok is not True or 200 <= status < 300
+        assert check.ok is not False or status < 500

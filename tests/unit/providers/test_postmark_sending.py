@@ -4,11 +4,11 @@ import json
 from datetime import timedelta
 
 import pytest
-from provider_samples import EMAIL, MESSAGE_ID, PLAIN
 
 from mail.failure import Failure, FailureKind
 from mail.providers import provider
 from mail.providers.base import Accepted, HttpResponse, Refused, TryAgain
+from tests.support.providers.sample import EMAIL, MESSAGE_ID, PLAIN
 
 POSTMARK = provider("postmark")
 CREDENTIALS = {"server_token": "server-token"}

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from provider_samples import MESSAGE_ID, URL, payloads
 
 from mail.errors import WebhookRejected
 from mail.event import Event, EventKind
 from mail.failure import FailureKind
 from mail.providers import provider
 from mail.providers.base import Reading, Unreadable, WebhookRequest
+from tests.support.providers.sample import MESSAGE_ID, URL, payloads
 
 POSTMARK = provider("postmark")
 PAYLOADS = payloads("postmark")

@@ -5,11 +5,12 @@ import base64
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
-from provider_samples import URL, p256_secret, payloads, sign_sendgrid
 
 from mail.errors import CredentialsIncomplete, WebhookRejected
 from mail.providers import provider
 from mail.providers.base import WebhookRequest
+from tests.support.providers.sample import URL, payloads
+from tests.support.providers.sendgrid import p256_secret, sign_sendgrid
 
 SENDGRID = provider("sendgrid")
 SIGNATURE = "x-twilio-email-event-webhook-signature"

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from provider_samples import MESSAGE_ID, payloads
 
 from mail.event import Event, EventKind
 from mail.failure import FailureKind
 from mail.providers import provider
 from mail.providers.base import Reading, Unreadable
+from tests.support.providers.sample import MESSAGE_ID, payloads
 
 SENDGRID = provider("sendgrid")
 BODY = payloads("sendgrid")["every_event"]
