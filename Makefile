@@ -50,11 +50,11 @@ schema: .venv/dev
 requirements: .venv/dev
 	$(PIP) install uv
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	  pyproject.toml -o requirements/app.txt
+	  --extra ses pyproject.toml -o requirements/app.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	  --extra embedded --group build pyproject.toml -o requirements/demo.txt
+	  --extra embedded --extra ses --group build pyproject.toml -o requirements/demo.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	  --extra embedded --group dev pyproject.toml -o requirements/dev.txt
+	  --extra embedded --extra ses --group dev pyproject.toml -o requirements/dev.txt
 
 clean:
 	rm -rf .venv .carepost .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/clients/node_modules \
