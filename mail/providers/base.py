@@ -252,6 +252,14 @@ class CertificateSigned(Protocol):
 
 
 @runtime_checkable
+class TokenSigned(Protocol):
+    """A provider whose proof covers a token and not the content (`Proof.TOKEN`): an account takes each token once."""
+
+    def webhook_token(self, request: WebhookRequest) -> str:
+        """The token of a verified webhook, at most 200 characters: what comes with it again is not stored again."""
+
+
+@runtime_checkable
 class Askable(Protocol):
     """A provider that can be asked what became of one message; `Capabilities.asking` is set."""
 
