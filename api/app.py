@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.auth import Authenticator
 from api.config import ApiConfig
@@ -16,21 +17,22 @@ from api.graphql.view import GraphQLView
 from api.health import Metrics, Readiness, healthz
 from api.live import LiveHub
 from api.page import Assets, index
-from api.webhooks import WebhookEndpoint
+from api.webhooks.endpoint import WebhookEndpoint
+from api.webhooks.secrets import WebhookSecrets
 from db.pool import Database, PoolSize
 from workers import jobs
 from workers.jobs import Jobs
 
 
-def create_app(config: ApiConfig) -> Starlette:
+def create_app(config: ApiConfig) -> ASGIApp:
     """The application; connections open when it starts and close when it ends."""
     database = Database(config.database_url, PoolSize(2, 16))
     client = jobs.connect(config.redis_url)
     hurry = Jobs(client, enabled=config.enqueue)
     live = LiveHub(database, client, catch_up=config.limits.catch_up)
-    graphql = GraphQLView(Services(config, database, hurry, live), Authenticator(config.sign_in))
-
-    webhooks = WebhookEndpoint(config, database, hurry)
+    secrets = WebhookSecrets(database, config.sealer)
+    graphql = GraphQLView(Services(config, database, hurry, live, secrets), Authenticator(config.sign_in))
+    webhooks = WebhookEndpoint(config, database, hurry, secrets)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -41,7 +43,7 @@ def create_app(config: ApiConfig) -> Starlette:
             finally:
                 listening.cancel()
                 await asyncio.gather(listening, return_exceptions=True)
-                await webhooks.drain()
+                await webhooks.close()
                 await client.aclose(close_connection_pool=True)
 
     middleware = []
@@ -55,13 +57,12 @@ def create_app(config: ApiConfig) -> Starlette:
                 max_age=600,
             )
         )
-    return Starlette(
+    pages = Starlette(
         routes=[
             Route("/", index),
             Mount("/web", Assets()),
             Route("/graphql", graphql),
             WebSocketRoute("/graphql", graphql),
-            Route("/webhooks/{provider}/{account}", webhooks.__call__, methods=["POST"]),
             Route("/healthz", healthz),
             Route("/readyz", Readiness(database, live).__call__),
             Route("/metrics", Metrics(live).__call__),
@@ -69,3 +70,11 @@ def create_app(config: ApiConfig) -> Starlette:
         middleware=middleware,
         lifespan=lifespan,
     )
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/webhooks/"):
+            await webhooks(scope, receive, send)
+        else:
+            await pages(scope, receive, send)
+
+    return app

@@ -1,20 +1,49 @@
 """Request bodies, read to a limit."""
 
+from collections.abc import Mapping
+
 from starlette.requests import Request
+from starlette.types import Receive
 
 
 class BodyTooLarge(Exception):
     """The body is longer than what is taken here: answer 413."""
 
 
+class Disconnected(Exception):
+    """The client went away before its body was whole."""
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body; raises `BodyTooLarge` as soon as that is certain, and holds no more than the limit."""
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
-        raise BodyTooLarge
+    _check_declared(request.headers.get("content-length", ""), limit)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
             raise BodyTooLarge
     return bytes(body)
+
+
+async def receive_body(headers: Mapping[str, str], receive: Receive, limit: int) -> bytes:
+    """The same from ASGI's own messages; raises `Disconnected`, too."""
+    _check_declared(headers.get("content-length", ""), limit)
+    message = await receive()
+    body = message.get("body", b"")
+    if message["type"] == "http.request" and not message.get("more_body") and len(body) <= limit:
+        return bytes(body)
+    whole = bytearray()
+    while True:
+        if message["type"] != "http.request":
+            raise Disconnected
+        whole += message.get("body", b"")
+        if len(whole) > limit:
+            raise BodyTooLarge
+        if not message.get("more_body"):
+            return bytes(whole)
+        message = await receive()
+
+
+def _check_declared(length: str, limit: int) -> None:
+    if length.isascii() and length.isdigit() and int(length[:20]) > limit:
+        raise BodyTooLarge

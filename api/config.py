@@ -37,7 +37,8 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class ApiConfig:
     """`public_url` is how the world reaches us: webhook URLs, and signatures over them, are made from it.
-    `silence` is how long an answer may take before a message is called not confirmed."""
+    `silence` is how long an answer may take before a message is called not confirmed. `sns_url` stands in for AWS's
+    own hosts of SNS: for a sandbox."""
 
     database_url: str
     redis_url: str
@@ -49,4 +50,5 @@ class ApiConfig:
     allowed_origins: tuple[str, ...] = ()
     introspection: bool = True
     enqueue: bool = True
+    sns_url: str | None = None
     limits: Limits = field(default_factory=Limits)

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=90, ge=1)
     sweep_seconds: float = Field(default=10, gt=0, le=15)
     enqueue: bool = True
+    sns_url: str | None = None
     log_json: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -95,6 +96,7 @@ class Settings(BaseSettings):
             allowed_origins=self.allowed_origins,
             introspection=self.introspection,
             enqueue=self.enqueue,
+            sns_url=self.sns_url,
         )
 
     def worker(self) -> WorkerConfig:
@@ -105,6 +107,7 @@ class Settings(BaseSettings):
             lease=timedelta(seconds=self.lease_seconds),
             sweep_interval=timedelta(seconds=self.sweep_seconds),
             enqueue=self.enqueue,
+            sns_url=self.sns_url,
         )
 
 

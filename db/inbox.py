@@ -28,26 +28,33 @@ class Delivery:
     body: bytes | None
 
 
-async def store_delivery(
-    connection: Connection,
-    sealer: Sealer,
-    practice_id: PracticeId,
-    delivery_id: DeliveryId,
-    account_id: AccountId,
-    provider: str,
-    headers: Mapping[str, str],
-    body: bytes,
-) -> None:
-    """Keeps a verified webhook; once committed, the ESP may be answered."""
-    await connection.execute(
-        "INSERT INTO webhook_delivery (practice_id, id, account_id, provider, headers, body) "
-        "VALUES ($1, $2, $3, $4, $5, $6)",
-        practice_id,
-        delivery_id,
-        account_id,
-        provider,
-        orjson.dumps(dict(headers)).decode(),
-        sealer.seal(body, _BODY, practice_id, delivery_id),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDelivery:
+    """A verified webhook that is to be kept; `headers` are those needed to read it again. What comes with a `token`
+    that the account has taken before is not stored."""
+
+    practice_id: PracticeId
+    id: DeliveryId
+    account_id: AccountId
+    provider: str
+    headers: Mapping[str, str]
+    body: bytes
+    token: str | None = None
+
+
+async def store_deliveries(pool: Pool, sealer: Sealer, deliveries: Sequence[NewDelivery]) -> None:
+    """Keeps verified webhooks of any practices, as `carepost_inbox`; once this returns, the ESPs may be answered."""
+    await pool.execute(
+        "INSERT INTO webhook_delivery (practice_id, id, account_id, provider, headers, body, token) "
+        "SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::jsonb[], $6::bytea[], $7::text[]) "
+        "ON CONFLICT DO NOTHING",
+        [delivery.practice_id for delivery in deliveries],
+        [delivery.id for delivery in deliveries],
+        [delivery.account_id for delivery in deliveries],
+        [delivery.provider for delivery in deliveries],
+        [orjson.dumps(dict(delivery.headers)).decode() for delivery in deliveries],
+        [sealer.seal(delivery.body, _BODY, delivery.practice_id, delivery.id) for delivery in deliveries],
+        [delivery.token for delivery in deliveries],
     )
 
 

@@ -1,7 +1,8 @@
 """Connections to Postgres, and the one way to work for a practice.
 
-Two roles (see the first migration): `carepost_app` sees the practice that its transaction names and nothing
-without one; `carepost_dispatcher` sees ids and times of due work in every practice.
+Three roles (see the migrations): `carepost_app` sees the practice that its transaction names and nothing without one;
+`carepost_dispatcher` sees ids and times of due work in every practice; `carepost_inbox` can append webhooks, and sees
+nothing.
 """
 
 from collections.abc import AsyncIterator
@@ -49,6 +50,7 @@ class Database:
     async def __aenter__(self) -> Self:
         self.app: Pool = await self._open("carepost_app", self._size)
         self.dispatcher: Pool = await self._open("carepost_dispatcher", PoolSize(0, 2))
+        self.inbox: Pool = await self._open("carepost_inbox", PoolSize(0, 2))
         return self
 
     async def __aexit__(
@@ -56,6 +58,7 @@ class Database:
     ) -> None:
         await self.app.close()
         await self.dispatcher.close()
+        await self.inbox.close()
 
     async def _open(self, role: str, size: PoolSize) -> Pool:
         return await asyncpg.create_pool(

@@ -35,7 +35,8 @@ _log = structlog.get_logger("carepost.worker")
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
     """What a worker needs to know. `lease` is how long a claim on a message holds, `sweep_interval` how far apart
-    the sweeper's rounds are, `poll_delay` in seconds how soon arq sees a job."""
+    the sweeper's rounds are, `poll_delay` in seconds how soon arq sees a job. `sns_url` stands in for AWS's own hosts
+    of SNS: for a sandbox."""
 
     database_url: str
     redis_url: str
@@ -44,6 +45,7 @@ class WorkerConfig:
     sweep_interval: timedelta = timedelta(seconds=10)
     poll_delay: float = 0.01
     enqueue: bool = True
+    sns_url: str | None = None
 
 
 async def run_worker(config: WorkerConfig, stop: asyncio.Event) -> None:
@@ -54,7 +56,7 @@ async def run_worker(config: WorkerConfig, stop: asyncio.Event) -> None:
         database = await stack.enter_async_context(Database(config.database_url, PoolSize(1, 10)))
         async with database.app.acquire() as connection:
             await check_migrated(connection)
-        http = await stack.enter_async_context(HttpTransport())
+        http = await stack.enter_async_context(HttpTransport(sns_url=config.sns_url))
         smtp = await stack.enter_async_context(SmtpTransport(http))
         client = jobs.connect(config.redis_url)
         stack.push_async_callback(client.aclose, close_connection_pool=True)

@@ -13,6 +13,7 @@ from strawberry.types import Info as StrawberryInfo
 from api.auth import Principal, Unauthenticated
 from api.config import ApiConfig
 from api.live import LiveHub
+from api.webhooks.secrets import WebhookSecrets
 from db import accounts, events, messages, patients, practices
 from db.accounts import Account, AccountCounts
 from db.events import StoredEvent
@@ -50,11 +51,14 @@ class EventsKey:
 class Services:
     """What all requests of a process share."""
 
-    def __init__(self, config: ApiConfig, database: Database, jobs: Jobs, live: LiveHub) -> None:
+    def __init__(
+        self, config: ApiConfig, database: Database, jobs: Jobs, live: LiveHub, webhook_secrets: WebhookSecrets
+    ) -> None:
         self.config = config
         self.database = database
         self.jobs = jobs
         self.live = live
+        self.webhook_secrets = webhook_secrets
         self._practices: dict[PracticeId, tuple[Practice, float]] = {}
 
     async def practice(self, practice_id: PracticeId) -> Practice:

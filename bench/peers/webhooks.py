@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
+import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,7 +20,6 @@ from api.addresses import read_account_token
 from api.bodies import read_body
 from bench.peers.bare import serve
 from bench.world import SECRET_KEY
-from db import inbox
 from db.accounts import find_webhook_secrets
 from db.ids import uuid7
 from db.pool import Database, PoolSize
@@ -57,9 +57,17 @@ class Webhooks:
         self, practice_id: PracticeId, account_id: AccountId, provider: str, kept: dict[str, str], body: bytes
     ) -> None:
         delivery_id = DeliveryId(uuid7(datetime.now(UTC)))
+        sealed = self._sealer.seal(body, "webhook_delivery.body", practice_id, delivery_id)
         async with self._database.tenant(practice_id) as connection:
-            await inbox.store_delivery(
-                connection, self._sealer, practice_id, delivery_id, account_id, provider, kept, body
+            await connection.execute(
+                "INSERT INTO webhook_delivery (practice_id, id, account_id, provider, headers, body) "
+                "VALUES ($1, $2, $3, $4, $5, $6)",
+                practice_id,
+                delivery_id,
+                account_id,
+                provider,
+                orjson.dumps(kept).decode(),
+                sealed,
             )
 
 

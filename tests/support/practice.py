@@ -6,11 +6,12 @@ from zoneinfo import ZoneInfo
 
 from db.accounts import Account, create_account
 from db.ids import uuid7
+from db.inbox import NewDelivery, store_deliveries
 from db.messages import Body, NewMessage, insert_messages
 from db.patients import Patient, create_patient
 from db.pool import Database
 from db.practices import Practice, create_practice
-from mail.ids import AccountId, MessageId
+from mail.ids import AccountId, DeliveryId, MessageId
 from mail.message import Address
 from mail.status import AccountKind
 from tests.support.databases import OWN_SEALER
@@ -82,3 +83,28 @@ async def make_message(
     async with database.tenant(practice.id) as connection:
         await insert_messages(connection, OWN_SEALER, practice.id, [message])
     return message.id
+
+
+async def make_delivery(
+    database: Database,
+    practice: Practice,
+    account_id: AccountId,
+    body: bytes = b"[]",
+    *,
+    provider: str = "sendgrid",
+    headers: Mapping[str, str] | None = None,
+    token: str | None = None,
+) -> DeliveryId:
+    """A webhook as the endpoint stores it."""
+    delivery_id = DeliveryId(uuid7(datetime.now(UTC)))
+    delivery = NewDelivery(
+        practice_id=practice.id,
+        id=delivery_id,
+        account_id=account_id,
+        provider=provider,
+        headers=headers or {},
+        body=body,
+        token=token,
+    )
+    await store_deliveries(database.inbox, OWN_SEALER, [delivery])
+    return delivery_id

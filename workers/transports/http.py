@@ -1,6 +1,8 @@
 """HTTP to ESPs: kept-alive connections, one pool for the process."""
 
+import re
 from typing import Final, Self
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx2
 
@@ -11,12 +13,17 @@ from workers.errors import TransportAmbiguous, TransportUnavailable
 _TIMEOUT: Final = httpx2.Timeout(30.0, connect=10.0, pool=30.0)
 _LIMITS: Final = httpx2.Limits(max_connections=64, max_keepalive_connections=32, keepalive_expiry=30.0)
 _BODY_LIMIT: Final = 1 << 20
+_SNS: Final = re.compile(r"sns\.[a-z0-9-]+\.amazonaws\.com(\.cn)?", re.ASCII)
 
 
 class HttpTransport:
-    """Makes the requests that providers build. Use as an async context manager."""
+    """Makes the requests that providers build. Use as an async context manager.
 
-    def __init__(self) -> None:
+    `sns_url`, where it is set, stands in for AWS's own hosts of SNS: for a sandbox.
+    """
+
+    def __init__(self, *, sns_url: str | None = None) -> None:
+        self._sns_url = sns_url
         # No redirects: an ESP's API doesn't use them, and a credential must not follow one.
         self._client = httpx2.AsyncClient(timeout=_TIMEOUT, limits=_LIMITS, follow_redirects=False, trust_env=False)
 
@@ -30,7 +37,7 @@ class HttpTransport:
         """The answer, its body cut at 1 MiB. Raises `TransportUnavailable` and `TransportAmbiguous`."""
         try:
             async with self._client.stream(
-                request.method, request.url, headers=dict(request.headers), content=request.body
+                request.method, self._where(request.url), headers=dict(request.headers), content=request.body
             ) as response:
                 body = bytearray()
                 async for chunk in response.aiter_bytes():
@@ -43,6 +50,14 @@ class HttpTransport:
             raise TransportUnavailable(_failure(error)) from error
         except httpx2.TransportError as error:
             raise TransportAmbiguous(_failure(error)) from error
+
+    def _where(self, url: str) -> str:
+        if self._sns_url is None:
+            return url
+        parts = urlsplit(url)
+        if not _SNS.fullmatch(parts.netloc):
+            return url
+        return self._sns_url.rstrip("/") + urlunsplit(("", "", parts.path, parts.query, ""))
 
 
 def _failure(error: Exception) -> Failure:

@@ -215,6 +215,7 @@ async def _rotate(context: Context, input: RotateWebhookSecretInput) -> tuple[Ac
         )
         assert changed is not None
         await _note(context, connection, "rotateWebhookSecret", account.id)
+    context.services.webhook_secrets.forget(context.practice_id, account.id, esp.name)
     return changed, secret
 
 

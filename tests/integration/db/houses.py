@@ -11,7 +11,6 @@ from db.accounts import Account
 from db.audit import record_deed
 from db.events import Matched, record_events
 from db.ids import uuid7
-from db.inbox import store_delivery
 from db.messages import Body, NewMessage, insert_messages
 from db.outbox import claim
 from db.parked import Unmatched, park
@@ -22,7 +21,7 @@ from mail.event import Event, EventKind, EventSource
 from mail.failure import Failure
 from mail.ids import DeliveryId, MessageId
 from tests.support.databases import OWN_SEALER
-from tests.support.practice import make_account, make_message, make_patient, make_practice
+from tests.support.practice import make_account, make_delivery, make_message, make_patient, make_practice
 
 HOUR = timedelta(hours=1)
 BEFORE_EVERYTHING = datetime(2019, 7, 24, tzinfo=UTC)
@@ -44,13 +43,10 @@ async def furnish(database: Database, url: str, name: str) -> House:
     patient = await make_patient(database, practice, f"pat@{name}.example", f"Pat of {name}")
     account = await make_account(database, practice, secrets=[f"secret of {name}"])
     message_id = await make_message(database, practice, patient, account, subject=f"Subject of {name}")
-    delivery_id = DeliveryId(uuid7(datetime.now(UTC)))
+    delivery_id = await make_delivery(database, practice, account.id, headers={"a": "b"})
     async with database.tenant(practice.id) as connection:
         assert await claim(connection, OWN_SEALER, practice.id, message_id, "worker", HOUR)
         await record_events(connection, practice.id, [matched(message_id, EventKind.ATTEMPT_DEFERRED)])
-        await store_delivery(
-            connection, OWN_SEALER, practice.id, delivery_id, account.id, "sendgrid", {"a": "b"}, b"[]"
-        )
         unmatched = Unmatched(
             account.id, delivery_id, event(EventKind.DELIVERED, theirs="nobody's"), EventSource.WEBHOOK, now()
         )

@@ -15,7 +15,6 @@ from db.inbox import (
     Delivery,
     find_practices_with_pending,
     mark_applied,
-    store_delivery,
     take_pending,
     touch_accounts,
 )
@@ -30,16 +29,11 @@ from mail.ids import DeliveryId, MessageId
 from mail.status import Verdict
 from tests.integration.db.houses import HOUR, House, event, now, promise, store
 from tests.support.databases import OWN_SEALER
-from tests.support.practice import make_account, make_message
+from tests.support.practice import make_account, make_delivery, make_message
 
 
 async def post(database: Database, house: House, body: bytes = b"[]") -> DeliveryId:
-    delivery_id = DeliveryId(uuid7(now()))
-    async with database.tenant(house.practice.id) as connection:
-        await store_delivery(
-            connection, OWN_SEALER, house.practice.id, delivery_id, house.account.id, "sendgrid", {"x-a": "b"}, body
-        )
-    return delivery_id
+    return await make_delivery(database, house.practice, house.account.id, body, headers={"x-a": "b"})
 
 
 async def test_a_webhook_comes_out_as_it_came_in(database: Database, house: House, owner: asyncpg.Connection) -> None:

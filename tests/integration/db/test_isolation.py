@@ -17,7 +17,7 @@ from db.pool import Database, Pool, PoolSize
 from tests.integration.db.houses import BEFORE_EVERYTHING, House, key_of, now, tables
 from tests.support.databases import OWN_SEALER
 
-ROLES = ["carepost_app", "carepost_dispatcher"]
+ROLES = ["carepost_app", "carepost_dispatcher", "carepost_inbox"]
 
 
 @asynccontextmanager

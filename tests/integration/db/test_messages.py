@@ -10,19 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from db.events import Matched, find_event, page_of_events, record_events
-from db.ids import uuid_floor
-from db.inbox import store_delivery
 from db.messages import Body, MessageFilter, find_bodies, find_by_idempotency_keys, page_of_messages, pages_by_patient
 from db.patients import Patient, create_patient, page_of_patients
 from db.pool import Database, PoolSize
 from db.report import count_by_status
 from mail.event import EventKind, EventSource
 from mail.failure import Failure, FailureKind
-from mail.ids import DeliveryId, MessageId
+from mail.ids import MessageId
 from mail.status import AccountKind, MessageStatus, Verdict, ceiling, status_of
-from tests.integration.db.houses import BEFORE_EVERYTHING, House, event, matched, now, promise, record, store
+from tests.integration.db.houses import BEFORE_EVERYTHING, House, event, matched, promise, record, store
 from tests.support.databases import OWN_SEALER
-from tests.support.practice import make_account, make_patient
+from tests.support.practice import make_account, make_delivery, make_patient
 
 NIGHT = datetime(2026, 3, 1, tzinfo=UTC)
 one_database = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -303,17 +301,7 @@ async def test_what_is_secret_stands_nowhere_in_the_database_in_plain_text(
     await make_account(database, house.practice, credentials={"api_key": canary}, secrets=[canary])
     message = promise(house, body=Body(canary, f"<p>{canary}</p>"))
     await store(database, house, message)
-    async with database.tenant(house.practice.id) as connection:
-        await store_delivery(
-            connection,
-            OWN_SEALER,
-            house.practice.id,
-            DeliveryId(uuid_floor(now())),
-            house.account.id,
-            "sendgrid",
-            {},
-            f'[{{"email":"{canary}"}}]'.encode(),
-        )
+    await make_delivery(database, house.practice, house.account.id, f'[{{"email":"{canary}"}}]'.encode())
     columns = await owner.fetch(
         "SELECT c.relname, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
         "WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND a.attnum > 0 "

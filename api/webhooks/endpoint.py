@@ -1,0 +1,157 @@
+"""`/webhooks/{provider}/{account}`: where ESPs post what they know.
+
+The status of the answer decides over loss (see each provider's `unavailable_status`): what was stored is 200, what
+isn't proven is 401, and what couldn't be stored is whatever makes that ESP try again.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+
+import structlog
+from prometheus_client import Counter
+from starlette.types import Receive, Scope, Send
+
+from api.addresses import read_account_token, webhook_url
+from api.bodies import BodyTooLarge, Disconnected, receive_body
+from api.config import ApiConfig
+from api.webhooks.certificates import Certificates
+from api.webhooks.group_commit import GroupCommit
+from api.webhooks.secrets import WebhookSecrets
+from db import accounts
+from db.ids import uuid7
+from db.inbox import NewDelivery
+from db.pool import Database
+from mail.errors import WebhookRejected
+from mail.ids import AccountId, DeliveryId, PracticeId
+from mail.providers import PROVIDERS
+from mail.providers.base import CertificateSigned, Provider, TokenSigned, WebhookRequest
+from workers.jobs import Jobs
+
+_STORED = Counter("carepost_webhooks_stored_total", "Webhooks verified and stored.", ["provider"])
+_REJECTED = Counter(
+    "carepost_webhooks_rejected_total", "Webhooks whose signature or password did not hold.", ["provider"]
+)
+_UNAVAILABLE = Counter("carepost_webhooks_unavailable_total", "Webhooks that could not be stored.", ["provider"])
+_STORE_TIMEOUT: Final = 2.0
+_NO_HEADERS: Final[Mapping[str, str]] = {}
+_CHALLENGE: Final = {"www-authenticate": 'Basic realm="webhooks"'}
+_log = structlog.get_logger("carepost.webhooks")
+
+
+class WebhookEndpoint:
+    """An ASGI application. It stands before Starlette's routing, whose work a webhook doesn't need."""
+
+    def __init__(self, config: ApiConfig, database: Database, jobs: Jobs, secrets: WebhookSecrets) -> None:
+        self._config = config
+        self._database = database
+        self._secrets = secrets
+        self._certificates = Certificates(config.sns_url)
+        self._inbox = GroupCommit(database, config.sealer, jobs.apply)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status, headers = await self._answer(scope, receive)
+        await send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [(b"content-length", b"0"), *((k.encode(), v.encode()) for k, v in headers.items())],
+            }
+        )
+        await send({"type": "http.response.body", "body": b""})
+
+    async def close(self) -> None:
+        """Waits for wake-ups under way; when the process ends."""
+        await self._inbox.close()
+        await self._certificates.close()
+
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, Mapping[str, str]]:
+        found = _destination(scope["path"])
+        if found is None:
+            return 404, _NO_HEADERS
+        esp, practice_id, account_id = found
+        method = scope["method"]
+        if method != "POST" and method not in esp.probe_methods:
+            return 405, {"allow": ", ".join(["POST", *sorted(esp.probe_methods)])}
+        try:
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            body = b""
+            if method == "POST":
+                limit = min(esp.webhook_bytes, self._config.limits.webhook_bytes)
+                body = await receive_body(headers, receive, limit)
+            async with asyncio.timeout(_STORE_TIMEOUT):
+                status = await self._take(esp, practice_id, account_id, method, headers, body)
+        except BodyTooLarge:
+            return 413, _NO_HEADERS
+        except Disconnected:
+            return 400, _NO_HEADERS
+        except Exception as error:  # noqa: BLE001 - whatever failed, nothing was kept, and the ESP has to come again
+            _UNAVAILABLE.labels(esp.name).inc()
+            _log.warning("a webhook could not be stored", provider=esp.name, error=type(error).__name__)
+            return esp.unavailable_status, _NO_HEADERS
+        return status, _CHALLENGE if status == 401 else _NO_HEADERS
+
+    async def _take(
+        self,
+        esp: Provider,
+        practice_id: PracticeId,
+        account_id: AccountId,
+        method: str,
+        headers: Mapping[str, str],
+        body: bytes,
+    ) -> int:
+        secrets = await self._secrets.find(practice_id, account_id, esp.name)
+        if secrets is None:
+            return 404
+        if method != "POST":
+            return 200  # a probe: the URL is there
+        url = webhook_url(self._config.public_url, esp.name, practice_id, account_id)
+        request = WebhookRequest(method, url, headers, body)
+        try:
+            try:
+                request = await self._verify(esp, request, secrets)
+            except WebhookRejected:
+                # It may have been rotated since the secrets were remembered.
+                fresh = await self._secrets.look_again(practice_id, account_id, esp.name)
+                if fresh is None or fresh == secrets:
+                    raise
+                request = await self._verify(esp, request, fresh)
+        except WebhookRejected:
+            _REJECTED.labels(esp.name).inc()
+            async with self._database.tenant(practice_id) as connection:
+                await accounts.count_signature_failure(connection, practice_id, account_id)
+            return 401
+        await self._inbox.store(
+            NewDelivery(
+                practice_id=practice_id,
+                id=DeliveryId(uuid7(datetime.now(UTC))),
+                account_id=account_id,
+                provider=esp.name,
+                headers={name: headers[name] for name in esp.kept_headers if name in headers},
+                body=body,
+                token=esp.webhook_token(request) if isinstance(esp, TokenSigned) else None,
+            )
+        )
+        _STORED.labels(esp.name).inc()
+        return 200
+
+    async def _verify(self, esp: Provider, request: WebhookRequest, secrets: Sequence[str]) -> WebhookRequest:
+        """Raises `WebhookRejected`; a certificate is fetched only from where the provider allows it."""
+        if isinstance(esp, CertificateSigned) and request.certificate is None:
+            url = esp.certificate_url(request, secrets)
+            request = replace(request, certificate=await self._certificates.find(url))
+        esp.verify_webhook(request, secrets)
+        return request
+
+
+@lru_cache(maxsize=4096)
+def _destination(path: str) -> tuple[Provider, PracticeId, AccountId] | None:
+    """Whose webhooks are posted to a path."""
+    parts = path.split("/")
+    if len(parts) != 4:
+        return None
+    esp, ids = PROVIDERS.get(parts[2]), read_account_token(parts[3])
+    return None if esp is None or ids is None else (esp, *ids)
