@@ -6,7 +6,7 @@ isn't proven is 401, and what couldn't be stored is whatever makes that ESP try 
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
@@ -69,10 +69,10 @@ class WebhookEndpoint:
         await self._certificates.close()
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, Mapping[str, str]]:
-        found = _destination(scope["path"])
-        if found is None:
+        destination = _destination(scope["path"], self._config.public_url)
+        if destination is None:
             return 404, _NO_HEADERS
-        esp, practice_id, account_id = found
+        esp = destination.esp
         method = scope["method"]
         if method != "POST" and method not in esp.probe_methods:
             return 405, {"allow": ", ".join(["POST", *sorted(esp.probe_methods)])}
@@ -83,7 +83,7 @@ class WebhookEndpoint:
                 limit = min(esp.webhook_bytes, self._config.limits.webhook_bytes)
                 body = await receive_body(headers, receive, limit)
             async with asyncio.timeout(_STORE_TIMEOUT):
-                status = await self._take(esp, practice_id, account_id, method, headers, body)
+                status = await self._take(destination, WebhookRequest(method, destination.url, headers, body))
         except BodyTooLarge:
             return 413, _NO_HEADERS
         except Disconnected:
@@ -94,31 +94,22 @@ class WebhookEndpoint:
             return esp.unavailable_status, _NO_HEADERS
         return status, _CHALLENGE if status == 401 else _NO_HEADERS
 
-    async def _take(
-        self,
-        esp: Provider,
-        practice_id: PracticeId,
-        account_id: AccountId,
-        method: str,
-        headers: Mapping[str, str],
-        body: bytes,
-    ) -> int:
+    async def _take(self, destination: "_Destination", request: WebhookRequest) -> int:
+        esp, practice_id, account_id = destination.esp, destination.practice_id, destination.account_id
         secrets = await self._secrets.find(practice_id, account_id, esp.name)
         if secrets is None:
             return 404
-        if method != "POST":
+        if request.method != "POST":
             return 200  # a probe: the URL is there
-        url = webhook_url(self._config.public_url, esp.name, practice_id, account_id)
-        request = WebhookRequest(method, url, headers, body)
         try:
             try:
-                request = await self._verify(esp, request, secrets)
+                request = await self._verify(destination, request, secrets)
             except WebhookRejected:
                 # It may have been rotated since the secrets were remembered.
                 fresh = await self._secrets.look_again(practice_id, account_id, esp.name)
                 if fresh is None or fresh == secrets:
                     raise
-                request = await self._verify(esp, request, fresh)
+                request = await self._verify(destination, request, fresh)
         except WebhookRejected:
             _REJECTED.labels(esp.name).inc()
             async with self._database.tenant(practice_id) as connection:
@@ -130,28 +121,50 @@ class WebhookEndpoint:
                 id=DeliveryId(uuid7(datetime.now(UTC))),
                 account_id=account_id,
                 provider=esp.name,
-                headers={name: headers[name] for name in esp.kept_headers if name in headers},
-                body=body,
-                token=esp.webhook_token(request) if isinstance(esp, TokenSigned) else None,
+                headers={name: request.headers[name] for name in esp.kept_headers if name in request.headers},
+                body=request.body,
+                token=destination.tokens.webhook_token(request) if destination.tokens else None,
             )
         )
         _STORED.labels(esp.name).inc()
         return 200
 
-    async def _verify(self, esp: Provider, request: WebhookRequest, secrets: Sequence[str]) -> WebhookRequest:
+    async def _verify(
+        self, destination: "_Destination", request: WebhookRequest, secrets: Sequence[str]
+    ) -> WebhookRequest:
         """Raises `WebhookRejected`; a certificate is fetched only from where the provider allows it."""
-        if isinstance(esp, CertificateSigned) and request.certificate is None:
-            url = esp.certificate_url(request, secrets)
+        if destination.certificates is not None and request.certificate is None:
+            url = destination.certificates.certificate_url(request, secrets)
             request = replace(request, certificate=await self._certificates.find(url))
-        esp.verify_webhook(request, secrets)
+        destination.esp.verify_webhook(request, secrets)
         return request
 
 
+@dataclass(frozen=True, slots=True)
+class _Destination:
+    """Whose webhooks are posted to a path, and by which URL the ESP knows it. The provider again, where its signature
+    needs a certificate or covers a token alone."""
+
+    esp: Provider
+    practice_id: PracticeId
+    account_id: AccountId
+    url: str
+    certificates: CertificateSigned | None
+    tokens: TokenSigned | None
+
+
 @lru_cache(maxsize=4096)
-def _destination(path: str) -> tuple[Provider, PracticeId, AccountId] | None:
-    """Whose webhooks are posted to a path."""
+def _destination(path: str, public_url: str) -> _Destination | None:
     parts = path.split("/")
     if len(parts) != 4:
         return None
     esp, ids = PROVIDERS.get(parts[2]), read_account_token(parts[3])
-    return None if esp is None or ids is None else (esp, *ids)
+    if esp is None or ids is None:
+        return None
+    return _Destination(
+        esp,
+        *ids,
+        webhook_url(public_url, esp.name, *ids),
+        esp if isinstance(esp, CertificateSigned) else None,
+        esp if isinstance(esp, TokenSigned) else None,
+    )
