@@ -5,10 +5,16 @@ from types import MappingProxyType
 
 from mail.errors import MailError
 from mail.providers.base import Provider
+from mail.providers.brevo import Brevo
+from mail.providers.mailgun import Mailgun
+from mail.providers.postal import Postal
 from mail.providers.postmark import Postmark
 from mail.providers.sendgrid import SendGrid
 
 _ALL: tuple[Provider, ...] = (
+    Brevo(),
+    Mailgun(),
+    Postal(),
     Postmark(),
     SendGrid(),
 )

@@ -1,0 +1,354 @@
+"""Brevo (Sendinblue until 2023).
+
+Pages, at developers.brevo.com: reference "Send a transactional email", "Get all your transactional email activity"
+and "Get your account information"; docs "Idempotency for batch emails", "Transactional webhooks", "Batched webhooks",
+"Secure webhook calls", "Retry mechanism", "Rate limits", "Rate limit headers". At help.brevo.com: "What is a bounce?".
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from email.header import Header
+from typing import Final
+from urllib.parse import urlencode
+
+import orjson
+
+from mail.event import Event, EventKind
+from mail.failure import Failure, FailureKind
+from mail.ids import MessageId
+from mail.message import Address, Email
+from mail.providers import basic_auth, exchange, reading
+from mail.providers.base import (
+    Accepted,
+    Answer,
+    Asking,
+    Capabilities,
+    CredentialField,
+    CredentialsCheck,
+    HttpRequest,
+    HttpResponse,
+    NotTold,
+    Proof,
+    Question,
+    Reading,
+    Refused,
+    SetUp,
+    Told,
+    TryAgain,
+    WebhookRequest,
+)
+
+_URL: Final = "https://api.brevo.com"
+_CUSTOM: Final = "X-Mailin-custom"
+_NAME_LIMIT: Final = 70  # of a sender's and a recipient's name
+_SPECIALS = frozenset('()<>[]:;@\\,."')
+_MOST_EVENTS: Final = 2500
+_LATEST_SECONDS: Final = 100_000_000_000  # a greater ts_epoch is in milliseconds
+
+# Transactional webhooks: `event`. "What is a bounce?": a soft bounce comes once Brevo has given up, 36 hours after
+# the first deferral. An error is called an error and nothing more, so it is not known to be final.
+_EVENTS: Mapping[str, EventKind] = {
+    "request": EventKind.QUEUED,  # also before "blocked" and "error", so it is no acceptance by anybody else
+    "delivered": EventKind.DELIVERED,
+    "deferred": EventKind.DEFERRED,
+    "soft_bounce": EventKind.BOUNCED,
+    "hard_bounce": EventKind.BOUNCED,
+    "invalid_email": EventKind.BOUNCED,
+    "blocked": EventKind.REJECTED,
+    "error": EventKind.SOFT_BOUNCED,
+    "opened": EventKind.OPENED,
+    "proxy_open": EventKind.OPENED,  # by a mail privacy proxy, such as Apple's
+    "click": EventKind.CLICKED,
+    "spam": EventKind.COMPLAINED,
+    "unsubscribe": EventKind.UNSUBSCRIBED,
+}
+_MACHINES = frozenset({"proxy_open"})
+# Other names of the same events: of the first open, of older webhooks, and `event` of the activity report.
+_ALIASES: Mapping[str, str] = {
+    "sent": "request",
+    "complaint": "spam",
+    "unique_opened": "opened",
+    "unique_proxy_open": "proxy_open",
+    "unsubscribed": "unsubscribe",
+    "requests": "request",
+    "hardBounces": "hard_bounce",
+    "softBounces": "soft_bounce",
+    "invalid": "invalid_email",
+    "clicks": "click",
+    "loadedByProxy": "proxy_open",
+}
+# What these events say where the destination's words say little; None: Brevo says nothing either.
+_FAILURES: Mapping[str, FailureKind | None] = {
+    "deferred": None,
+    "soft_bounce": None,
+    "hard_bounce": None,  # the address is unknown or the server refuses us: "What is a bounce?"
+    "invalid_email": FailureKind.ADDRESS_UNKNOWN,
+    "blocked": FailureKind.SUPPRESSED,
+    "error": None,
+}
+# Brevo's own words in `reason`.
+_REASONS: Mapping[str, FailureKind] = {
+    "unable to find mx": FailureKind.DOMAIN_UNKNOWN,
+    "sender you used": FailureKind.ACCOUNT,
+}
+# Events of contacts, of a marketing webhook: they name no message.
+_ABOUT_CONTACT = frozenset({"list_addition", "contact_updated", "contact_deleted"})
+
+# Reference, "Send a transactional email": `code` of an error. Others go by the HTTP status.
+_ERRORS: Mapping[str, FailureKind] = {
+    "invalid_parameter": FailureKind.CONTENT,
+    "missing_parameter": FailureKind.CONTENT,
+    "out_of_range": FailureKind.CONTENT,
+    "bad_request": FailureKind.CONTENT,
+    "not_acceptable": FailureKind.CONTENT,
+    "not_enough_credits": FailureKind.ACCOUNT,
+    "permission_denied": FailureKind.ACCOUNT,
+    "reseller_permission_denied": FailureKind.ACCOUNT,
+    "unauthorized": FailureKind.ACCOUNT,
+    "account_under_validation": FailureKind.ACCOUNT,
+    "method_not_allowed": FailureKind.ACCOUNT,
+    "document_not_found": FailureKind.ACCOUNT,
+}
+# What the message of an invalid_parameter names, by its end or anywhere.
+_INVALID: Mapping[str, FailureKind] = {
+    "sender": FailureKind.ACCOUNT,
+    "replyto": FailureKind.ACCOUNT,
+    " in to": FailureKind.ADDRESS_UNKNOWN,
+}
+_STATUSES: Mapping[int, FailureKind] = {
+    400: FailureKind.CONTENT,
+    401: FailureKind.ACCOUNT,
+    402: FailureKind.ACCOUNT,
+    403: FailureKind.ACCOUNT,
+    404: FailureKind.ACCOUNT,
+    408: FailureKind.UNREACHABLE,
+    413: FailureKind.TOO_LARGE,
+    422: FailureKind.CONTENT,
+    429: FailureKind.ACCOUNT,
+}
+# Docs, "Idempotency for batch emails": the key was used within half an hour, and the email is not sent again.
+_REPEATED: Final = "duplicate_parameter"
+
+
+class Brevo:
+    """Brevo's email API v3 and its transactional webhooks, single and batched."""
+
+    name: str = "brevo"
+    label: str = "Brevo"
+    # "Rate limits": 300 requests an hour under /v3/smtp. The report goes back 30 days unless told otherwise.
+    capabilities: Capabilities = Capabilities(
+        delivery=True,
+        opens=True,
+        machine_opens=True,
+        tracking_switch=False,
+        metadata=True,
+        idempotency=True,
+        proof=Proof.PASSWORD,
+        asking=Asking(per_second=0.08, days=30),
+        tracking_warning="Brevo tracks the opens of every email and can't leave one out: unless all your patients "
+        "agree, switch on Anonymous email tracking in the transactional settings at Brevo.",
+    )
+    credential_fields: Sequence[CredentialField] = (
+        CredentialField("api_key", "API key"),
+        CredentialField(exchange.BASE_URL, "API base URL", required=False, secret=False),
+    )
+    set_up: SetUp = SetUp(
+        steps=(
+            "At Settings > Senders, domains, IPs, add the From domain and authenticate it.",
+            "At Settings > SMTP & API > API keys, make an API key (xkeysib-..., not an SMTP key) and enter it.",
+            "At Security > Authorized IPs, add the address of this server, or switch the check off for API keys.",
+            "At Transactional > Settings > Webhook, add {url} (it holds a password and is shown this once) and tick "
+            "all events: Sent, Delivered, Deferred, Soft bounced, Hard bounced, Invalid email, Blocked, Error, "
+            "First opening, Opened, Loaded by proxy, Clicked, Complaint and Unsubscribed.",
+            "At Transactional > Settings, switch on Anonymous email tracking unless all patients agree to open "
+            "tracking: Brevo can't leave out a single email.",
+        ),
+        dkim=("brevo1", "brevo2"),
+    )
+    # The Authorization header is the secret itself, and a stored body needs no second proof.
+    kept_headers: Sequence[str] = ()
+    generates_webhook_secret: bool = True
+    unavailable_status: int = 429  # "Retry mechanism": any other 4xx, and any 5xx, throws the event away
+    webhook_bytes: int = 4 << 20  # a batch is 500 events
+    probe_methods: frozenset[str] = frozenset({"HEAD"})
+
+    def check_credentials(self, credentials: Mapping[str, str]) -> None:
+        exchange.check_credentials(self.credential_fields, credentials)
+
+    def check_webhook_secret(self, secret: str) -> None:
+        basic_auth.check(secret)
+
+    def webhook_url(self, url: str, secret: str | None) -> str:
+        return basic_auth.into_url(url, secret) if secret else url
+
+    def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
+        url = f"{exchange.base_url(credentials, _URL)}/v3/smtp/email"
+        return exchange.json_post(url, _key(credentials), _payload(email))
+
+    def read_answer(self, response: HttpResponse) -> Answer:
+        answer = reading.decode_object(response.body)
+        if response.status in {201, 202}:
+            return Accepted(_bare(reading.text(answer, "messageId")))
+        code, message = reading.text(answer, "code"), reading.text(answer, "message")
+        reason = message or f"HTTP {response.status}"
+        if exchange.passes(response.status):
+            kind = _STATUSES.get(response.status, FailureKind.OTHER)
+            return TryAgain(Failure(kind, reason=reason), exchange.wait(_headers(response)))
+        if code == _REPEATED:
+            # Its id was in the answer that didn't reach us; its events bring ours.
+            return Accepted(None, reason)
+        kind = _ERRORS.get(code, _STATUSES.get(response.status, FailureKind.OTHER))
+        if code in {"invalid_parameter", "missing_parameter"}:
+            kind = next((_INVALID[named] for named in _INVALID if named in message.lower()), kind)
+        return Refused(Failure(kind, reason=reason))
+
+    def ask_request(self, question: Question, credentials: Mapping[str, str]) -> HttpRequest | None:
+        """Reference, "Get all your transactional email activity"; one message has far fewer events than a page."""
+        if not question.provider_message_id:
+            return None
+        query = urlencode({"messageId": f"<{question.provider_message_id}>", "limit": _MOST_EVENTS, "sort": "asc"})
+        url = f"{exchange.base_url(credentials, _URL)}/v3/smtp/statistics/events?{query}"
+        return exchange.get(url, _key(credentials))
+
+    def read_told(self, response: HttpResponse, question: Question, credentials: Mapping[str, str]) -> Told | NotTold:
+        events = reading.decode_object(response.body).get("events")
+        if response.status != 200 or not isinstance(events, list):
+            return exchange.not_told(HttpResponse(response.status, _headers(response), response.body))
+
+        def reported(fields: reading.Fields) -> Event | None:
+            message_id = _bare(reading.text(fields, "messageId"))
+            if message_id != question.provider_message_id:
+                return None
+            return _event_at(fields, reading.iso_time(fields.get("date")), question.message_id, message_id)
+
+        return Told(reading.read_each(events, reported))
+
+    def check_request(self, credentials: Mapping[str, str]) -> HttpRequest:
+        """Reference, "Get your account information"."""
+        return exchange.get(f"{exchange.base_url(credentials, _URL)}/v3/account", _key(credentials))
+
+    def read_check(self, response: HttpResponse) -> CredentialsCheck:
+        message = reading.text(reading.decode_object(response.body), "message")
+        if response.status == 401 and "IP address" in message:
+            return CredentialsCheck(
+                False, "Brevo refuses this server's address: add it at Security > Authorized IPs, or switch that off."
+            )
+        return exchange.read_check(self.label, response)
+
+    def verify_webhook(self, request: WebhookRequest, secrets: Sequence[str]) -> None:
+        basic_auth.verify(request.headers, secrets)
+
+    def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> Reading:
+        """One event, or a list of them where the webhook is batched."""
+        try:
+            posted = reading.decode(body)
+        except reading.Malformed as malformed:
+            return reading.not_readable(str(malformed))
+        return reading.read_each(posted if isinstance(posted, list) else [posted], _event)
+
+
+def _key(credentials: Mapping[str, str]) -> dict[str, str]:
+    return {"api-key": credentials["api_key"]}
+
+
+def _headers(response: HttpResponse) -> Mapping[str, str]:
+    """ "Rate limit headers": x-sib-ratelimit-reset is the number of seconds to wait; there is no Retry-After."""
+    return {**response.headers, "x-ratelimit-reset": response.headers.get("x-sib-ratelimit-reset", "")}
+
+
+def _payload(email: Email) -> dict[str, object]:
+    payload: dict[str, object] = {
+        "sender": _mailbox(email.sender),
+        "to": [_mailbox(email.recipient)],
+        "subject": email.subject,
+        # Custom headers alone: the Message-ID is Brevo's. Their values go out as they stand, so they are ASCII.
+        "headers": {
+            _CUSTOM: orjson.dumps({reading.METADATA_KEY: str(email.id)}).decode(),
+            "Auto-Submitted": "auto-generated",
+            "idempotencyKey": str(email.id),  # a UUID, kept for half an hour
+        },
+    }
+    if email.text:
+        payload["textContent"] = email.text
+    if email.html is not None:
+        payload["htmlContent"] = email.html
+    if email.reply_to:
+        payload["replyTo"] = _mailbox(email.reply_to)
+    return payload
+
+
+def _mailbox(address: Address) -> dict[str, str]:
+    """An address with its name. A name that is neither ASCII nor free of specials (RFC 5322 section 3.2.3) is dropped
+    by Brevo (django-anymail found it), so it goes out encoded (RFC 2047); one that is too long is left out."""
+    name = address.name
+    if not name.isascii() and _SPECIALS.intersection(name):
+        name = Header(name, "utf-8").encode(linesep="")
+    return {"email": address.email, "name": name} if 0 < len(name) <= _NAME_LIMIT else {"email": address.email}
+
+
+def _bare(message_id: str) -> str | None:
+    """Brevo's id of a message without the angle brackets, which answers have and webhooks may lack."""
+    return message_id.strip("<>") or None
+
+
+def _event(fields: reading.Fields) -> Event | None:
+    name = reading.text(fields, "event")
+    if not name:
+        raise reading.Malformed("the event has no type")
+    if name in _ABOUT_CONTACT:
+        return None
+    message_id = _our_id(fields)
+    provider_message_id = _bare(reading.text(fields, "message-id"))
+    if message_id is None and provider_message_id is None:
+        raise reading.Malformed("the event names no message")
+    return _event_at(fields, _time(fields), message_id, provider_message_id)
+
+
+def _event_at(
+    fields: reading.Fields, occurred_at: datetime, message_id: MessageId | None, provider_message_id: str | None
+) -> Event:
+    detail = reading.text(fields, "event")
+    name = _ALIASES.get(detail, detail)
+    kind = _EVENTS.get(name, EventKind.UNKNOWN)
+    failure = _failure(name, reading.text(fields, "reason")) if name in _FAILURES else None
+    # Events have no id, and the report's times may lack the webhook's milliseconds. Opens within one second become
+    # one: no loss, since neither says more than the other.
+    key = reading.dedupe_key(
+        provider_message_id or str(message_id), name, occurred_at.replace(microsecond=0), reading.text(fields, "link")
+    )
+    return Event(
+        kind=reading.final(kind, failure) if failure else kind,
+        occurred_at=occurred_at,
+        dedupe_key=key,
+        message_id=message_id,
+        provider_message_id=provider_message_id,
+        recipient=reading.text(fields, "email") or None,
+        machine=name in _MACHINES,
+        failure=failure,
+        detail=detail,
+    )
+
+
+def _failure(name: str, reason: str) -> Failure:
+    own = next((_REASONS[words] for words in _REASONS if words in reason.lower()), None)
+    failure = reading.refusal(reason, vendor=own or _FAILURES[name])
+    if name == "blocked":
+        return Failure(FailureKind.SUPPRESSED, failure.smtp_code, failure.enhanced_code, failure.reason)
+    return failure
+
+
+def _our_id(fields: reading.Fields) -> MessageId | None:
+    custom = fields.get(_CUSTOM)
+    return reading.our_id(reading.decode_object(custom.encode("utf-8", "replace"))) if isinstance(custom, str) else None
+
+
+def _time(fields: reading.Fields) -> datetime:
+    """ts_epoch is in milliseconds, though the page's samples show seconds. The others are in seconds, in UTC by the
+    page and in the account's time zone by what django-anymail saw, so they stand in only where ts_epoch is missing."""
+    epoch = fields.get("ts_epoch")
+    if isinstance(epoch, str) and epoch.isascii() and epoch.isdigit() and len(epoch) <= 15:
+        epoch = int(epoch)
+    if isinstance(epoch, int) and _LATEST_SECONDS < epoch < _LATEST_SECONDS * 10_000:
+        return reading.epoch_time(epoch / 1000)
+    times = (epoch, fields.get("ts_event"), fields.get("ts"))
+    return reading.epoch_time(next((time for time in times if time is not None), None))
