@@ -20,6 +20,7 @@ check: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/carepost schema --check schema.graphql
+	$(BIN)/carepost providers --check docs/providers.md
 
 bench: .venv/dev
 	QUICK=$(QUICK) $(BIN)/python -m bench
@@ -45,6 +46,7 @@ format: .venv/dev
 
 schema: .venv/dev
 	$(BIN)/carepost schema > schema.graphql
+	$(BIN)/carepost providers > docs/providers.md
 
 # Resolves pyproject.toml anew into requirements with hashes. No address of an index goes into them.
 requirements: .venv/dev

@@ -111,11 +111,24 @@ def schema(
     """Prints the GraphQL schema."""
     from api.graphql.schema import build_schema
 
-    text = build_schema().as_str() + "\n"
+    _print_or_check(build_schema().as_str() + "\n", check, "schema")
+
+
+@app.command()
+def providers(
+    check: Annotated[Path | None, typer.Option(help="Fail when this file is stale, instead of printing.")] = None,
+) -> None:
+    """Prints what each ESP can tell and how it is set up: docs/providers.md."""
+    from carepost.providers_page import providers_page
+
+    _print_or_check(providers_page(), check, "providers")
+
+
+def _print_or_check(text: str, check: Path | None, command: str) -> None:
     if check is None:
         typer.echo(text, nl=False)
     elif not check.exists() or check.read_text() != text:
-        _err.print(f"{check} is stale; run `carepost schema > {check}`.")
+        _err.print(f"{check} is stale; run `carepost {command} > {check}`.")
         raise typer.Exit(1)
 
 

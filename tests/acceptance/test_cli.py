@@ -11,6 +11,7 @@ import pytest
 
 from carepost.embedded import EmbeddedServers
 from db.practices import Practice
+from mail.providers import PROVIDERS
 from tests.acceptance.processes import (
     Ran,
     answers,
@@ -121,6 +122,18 @@ async def test_the_schema_is_printed_and_checked_against_a_file(folder: Path) ->
     assert (same.code, same.out, same.err) == (0, "", "")
     assert (stale.code, stale.out) == (1, "")
     assert " ".join(stale.err.split()) == "missing.graphql is stale; run `carepost schema > missing.graphql`."
+
+
+async def test_what_is_said_of_the_esps_is_made_from_their_adapters(folder: Path) -> None:
+    current = REPOSITORY / "docs" / "providers.md"
+    printed, stale = await asyncio.gather(
+        carepost(folder, "providers"), carepost(folder, "providers", "--check", "missing.md")
+    )
+    assert (printed.code, printed.out, printed.err) == (0, current.read_text(), "")
+    assert (stale.code, stale.out) == (1, "")
+    for each in PROVIDERS.values():
+        row = next(line for line in printed.out.splitlines() if f"`{each.name}`" in line)
+        assert row.count("|") == 11
 
 
 async def test_migrate_is_safe_to_run_twice(servers: EmbeddedServers, folder: Path) -> None:
