@@ -278,12 +278,18 @@ def _payload(email: Email) -> dict[str, object]:
 
 
 def _mailbox(address: Address) -> dict[str, str]:
-    """An address with its name. A name that is neither ASCII nor free of specials (RFC 5322 section 3.2.3) is dropped
-    by Brevo (django-anymail found it), so it goes out encoded (RFC 2047); one that is too long is left out."""
+    """An address with its name, cut at Brevo's limit.
+
+    Brevo drops a name that is neither ASCII nor free of specials (RFC 5322 section 3.2.3), as django-anymail found; so
+    it goes out encoded (RFC 2047), or without the specials where that would be too long.
+    """
     name = address.name
     if not name.isascii() and _SPECIALS.intersection(name):
-        name = Header(name, "utf-8").encode(linesep="")
-    return {"email": address.email, "name": name} if 0 < len(name) <= _NAME_LIMIT else {"email": address.email}
+        encoded = Header(name, "utf-8").encode(linesep="")
+        plain = " ".join("".join(" " if character in _SPECIALS else character for character in name).split())
+        name = encoded if len(encoded) <= _NAME_LIMIT else plain
+    name = name[:_NAME_LIMIT].strip()
+    return {"email": address.email, "name": name} if name else {"email": address.email}
 
 
 def _bare(message_id: str) -> str | None:
