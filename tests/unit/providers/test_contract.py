@@ -93,7 +93,8 @@ def test_a_request_that_asks_or_checks_goes_where_the_emails_go(each: Provider) 
     if isinstance(each, Checkable):
         requests.append(each.check_request(credentials))
     if isinstance(each, Askable):
-        asked = each.ask_request(QUESTION, credentials)
+        question = replace(QUESTION, provider_message_id=sample.provider_message_id or QUESTION.provider_message_id)
+        asked = each.ask_request(question, credentials)
         assert asked is not None
         requests.append(asked)
     for request in requests:
