@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Final
 
 import structlog
@@ -50,8 +51,9 @@ class Watch:
 
 @dataclass(eq=False, slots=True)
 class _Subscriber:
-    """`pending` holds what the client hasn't taken, the latest of each message. Every change before `safe` was
-    taken; once `pending` is empty that holds for `reached` too, unless it is still catching up.
+    """`pending` holds what the client hasn't taken, the latest of each message, and `order` the same by transaction,
+    with entries that are pending no more. Every change before `safe` was taken; every change before `reached` was
+    taken or is pending, unless it is still catching up.
 
     Changes are pushed in the order in which they were read. The number of a transaction says nothing about that:
     one that began earlier and waited for a row is later, with a smaller number."""
@@ -61,6 +63,7 @@ class _Subscriber:
     reached: int
     catching_up: bool
     pending: dict[MessageId, Change] = field(default_factory=dict)
+    order: list[tuple[int, MessageId]] = field(default_factory=list)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     overflowed: bool = False
 
@@ -68,10 +71,12 @@ class _Subscriber:
         for change in changes:
             if self.watch.wants(change.message):
                 self.pending[change.message.id] = change
+                heappush(self.order, (change.transaction, change.message.id))
         self.reached = max(self.reached, position)
         if len(self.pending) > _PENDING_LIMIT:
             self.overflowed = True
             self.pending.clear()
+            self.order.clear()
         if self.pending or self.overflowed:
             self.ready.set()
         elif not self.catching_up:
@@ -81,10 +86,16 @@ class _Subscriber:
         """The oldest pending change, and the cursor that is true once it has arrived."""
         message_id = next(iter(self.pending))
         message = self.pending.pop(message_id).message
+        while self.order and not self._is_pending(*self.order[0]):
+            heappop(self.order)
+        self.safe = max(self.safe, min(self.reached, self.order[0][0]) if self.order else self.reached)
         if not self.pending:
-            self.safe = self.reached
             self.ready.clear()
         return message, self.safe
+
+    def _is_pending(self, transaction: int, message_id: MessageId) -> bool:
+        change = self.pending.get(message_id)
+        return change is not None and change.transaction == transaction
 
 
 @dataclass(eq=False, slots=True)
