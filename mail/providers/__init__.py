@@ -7,6 +7,7 @@ from mail.errors import MailError
 from mail.providers.base import Provider
 from mail.providers.brevo import Brevo
 from mail.providers.mailgun import Mailgun
+from mail.providers.mailtrap import Mailtrap
 from mail.providers.postal import Postal
 from mail.providers.postmark import Postmark
 from mail.providers.sendgrid import SendGrid
@@ -14,6 +15,7 @@ from mail.providers.sendgrid import SendGrid
 _ALL: tuple[Provider, ...] = (
     Brevo(),
     Mailgun(),
+    Mailtrap(),
     Postal(),
     Postmark(),
     SendGrid(),
