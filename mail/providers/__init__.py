@@ -6,6 +6,7 @@ from types import MappingProxyType
 from mail.errors import MailError
 from mail.providers.base import Provider
 from mail.providers.brevo import Brevo
+from mail.providers.mailersend import MailerSend
 from mail.providers.mailgun import Mailgun
 from mail.providers.mailtrap import Mailtrap
 from mail.providers.postal import Postal
@@ -14,6 +15,7 @@ from mail.providers.sendgrid import SendGrid
 
 _ALL: tuple[Provider, ...] = (
     Brevo(),
+    MailerSend(),
     Mailgun(),
     Mailtrap(),
     Postal(),

@@ -1,0 +1,383 @@
+"""MailerSend.
+
+Pages, at developers.mailersend.com: "General API resources"; "Email", "Messages" and "Other endpoints" (API quota) of
+api/v1; "Webhooks" of api/v1/account. At mailersend.com: "What's new: webhooks 2.0", help "REST API response codes" and
+"Webhooks".
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+from urllib.parse import quote
+
+from mail.errors import WebhookRejected
+from mail.event import Event, EventKind
+from mail.failure import Failure, FailureKind, one_line
+from mail.ids import MessageId
+from mail.message import Address, Email
+from mail.providers import exchange, reading, signatures
+from mail.providers.base import (
+    Accepted,
+    Answer,
+    Asking,
+    Capabilities,
+    CredentialField,
+    CredentialsCheck,
+    HttpRequest,
+    HttpResponse,
+    NotTold,
+    Proof,
+    Question,
+    Reading,
+    Refused,
+    SetUp,
+    Told,
+    TryAgain,
+    WebhookRequest,
+)
+
+_URL: Final = "https://api.mailersend.com"
+_SIGNATURE: Final = "signature"
+# "Webhooks": MailerSend saves a webhook once its URL has answered a test, signed by this key, which is public. It
+# proves nothing, so it signs that test alone, and that test says nothing.
+_TEST_KEY: Final = b"test_Am3L1GuOIc4blLUuHqAPxxwkZaJyEk8G"
+_TEST: Final = "webhook.test"
+_LONGEST_TEST: Final = 1024
+_WITHOUT_ZONE: Final = len("2020-06-04 12:00:00")
+
+# "Webhooks": `type` without "activity." and "_unique", which is the first open or click reported once more.
+_EVENTS: Mapping[str, EventKind] = {
+    "sent": EventKind.ACCEPTED,
+    "delivered": EventKind.DELIVERED,
+    "deferred": EventKind.DEFERRED,
+    "soft_bounced": EventKind.SOFT_BOUNCED,
+    "hard_bounced": EventKind.BOUNCED,
+    "suppressed": EventKind.REJECTED,
+    "opened": EventKind.OPENED,
+    "clicked": EventKind.CLICKED,
+    "unsubscribed": EventKind.UNSUBSCRIBED,
+    "spam_complaint": EventKind.COMPLAINED,
+    "spam_complaints": EventKind.COMPLAINED,
+    "survey_opened": EventKind.OPENED,
+    "survey_submitted": EventKind.CLICKED,
+}
+# What these events say where the destination's words say little; None: MailerSend says nothing either.
+_FAILURES: Mapping[str, FailureKind | None] = {
+    "deferred": None,
+    "soft_bounced": None,
+    "hard_bounced": None,
+    "suppressed": FailureKind.SUPPRESSED,
+}
+# In webhooks of version 2 `meta` says why, in version 1 (until December 2026) `morph`.
+_REASONS: Final = ("bounce_reason", "suppression_reason", "reject_reason", "readable_reason", "reason")
+# Events of the account, its other products and its plans, which name no message.
+_ABOUT_ACCOUNT = frozenset(
+    {
+        _TEST,
+        "sender_identity.verified",
+        "maintenance.start",
+        "maintenance.end",
+        "inbound.message",
+        "inbound_forward.failed",
+        "inbound_message.rejected",
+        "email_single.verified",
+        "email_list.verified",
+        "bulk_email.completed",
+        "recipient.on_hold_added",
+        "recipient.on_hold_removed",
+    }
+)
+# "Messages": `status` of a message's email; others are the events' names. Webhooks of version 1 call an email rejected
+# after a soft and after a hard bounce, so it is not known to be final.
+_EMAIL_STATUSES: Mapping[str, EventKind] = {
+    **_EVENTS,
+    "queued": EventKind.QUEUED,
+    "rejected": EventKind.SOFT_BOUNCED,
+}
+
+# "General API resources", HTTP status codes.
+_ANSWERS: Mapping[int, FailureKind] = {
+    400: FailureKind.CONTENT,
+    401: FailureKind.ACCOUNT,
+    402: FailureKind.ACCOUNT,
+    403: FailureKind.ACCOUNT,
+    404: FailureKind.ACCOUNT,
+    405: FailureKind.ACCOUNT,
+    408: FailureKind.UNREACHABLE,
+    413: FailureKind.TOO_LARGE,
+    421: FailureKind.UNREACHABLE,
+    422: FailureKind.CONTENT,
+    429: FailureKind.ACCOUNT,
+}
+_MAINTENANCE: Final = 421
+# The first part of a field that a 422 names.
+_FIELDS: Mapping[str, FailureKind] = {
+    "from": FailureKind.ACCOUNT,
+    "to": FailureKind.ADDRESS_UNKNOWN,
+    "reply_to": FailureKind.ACCOUNT,
+}
+
+
+class MailerSend:
+    """MailerSend's email API and its signed webhooks, of both versions."""
+
+    name: str = "mailersend"
+    label: str = "MailerSend"
+    # There is no metadata; a tag carries our id, and every event lists the tags. No field tells machine opens apart;
+    # Apple's are known by their user agent. An email's history is kept for 1 to 30 days, as the plan has it.
+    capabilities: Capabilities = Capabilities(
+        delivery=True,
+        opens=True,
+        machine_opens=False,
+        tracking_switch=True,
+        metadata=True,
+        idempotency=False,
+        proof=Proof.SIGNATURE,
+        asking=Asking(per_second=1, days=30),
+    )
+    credential_fields: Sequence[CredentialField] = (
+        CredentialField("api_token", "API token"),
+        CredentialField(exchange.BASE_URL, "API base URL", required=False, secret=False),
+    )
+    set_up: SetUp = SetUp(
+        steps=(
+            "At Domains, add the From domain, enter the DNS records that are shown, and verify it.",
+            "At Integrations > API tokens, make a token for this domain with full access, or with custom access that "
+            "has Email (full) and Activity (read), and enter it.",
+            "At Domains > Manage > Webhooks > Add webhook, enter {url}, leave version 2.0, and choose all events. "
+            "MailerSend tests the URL when you save it.",
+            "Copy the webhook's signing secret and enter it with rotateWebhookSecret at once: its events are refused "
+            "until then, and MailerSend pauses a webhook that fails 20 times a day.",
+        ),
+        spf="_spf.mailersend.net",
+        dkim=("mlsend2",),
+    )
+    kept_headers: Sequence[str] = (_SIGNATURE,)
+    generates_webhook_secret: bool = False
+    unavailable_status: int = 503  # tried again; a 4xx other than 429 may not be
+    webhook_bytes: int = 1 << 20
+    probe_methods: frozenset[str] = frozenset({"HEAD"})
+
+    def check_credentials(self, credentials: Mapping[str, str]) -> None:
+        exchange.check_credentials(self.credential_fields, credentials)
+
+    def check_webhook_secret(self, secret: str) -> None:
+        signatures.check_key(secret)
+
+    def webhook_url(self, url: str, secret: str | None) -> str:
+        return url
+
+    def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
+        url = f"{exchange.base_url(credentials, _URL)}/v1/email"
+        return exchange.json_post(url, _authorization(credentials), _payload(email))
+
+    def read_answer(self, response: HttpResponse) -> Answer:
+        answer = reading.decode_object(response.body)
+        if response.status == 202:
+            message_id = one_line(response.headers.get("x-message-id", "")) or None
+            suppressed = _suppression(answer)
+            if suppressed and message_id is None:
+                return Refused(Failure(FailureKind.SUPPRESSED, reason=suppressed))
+            paused = response.headers.get("x-send-paused", "").strip().lower() == "true"
+            return Accepted(message_id, "MailerSend has paused the sending of this account" if paused else "")
+        fields, messages = _errors(answer)
+        reason = one_line("; ".join(messages)) or reading.text(answer, "message") or f"HTTP {response.status}"
+        kind = _ANSWERS.get(response.status, FailureKind.OTHER)
+        if exchange.passes(response.status) or response.status == _MAINTENANCE:
+            return TryAgain(Failure(kind, reason=reason), exchange.wait(_headers(response)))
+        if response.status == 422:
+            kind = next((_FIELDS[name] for name in fields if name in _FIELDS), kind)
+        if "trial account" in reason.lower():
+            kind = FailureKind.ACCOUNT
+        return Refused(Failure(kind, reason=reason))
+
+    def ask_request(self, question: Question, credentials: Mapping[str, str]) -> HttpRequest | None:
+        """Page "Messages", "Get info for a single message": the activity of a domain can't be asked for one message."""
+        if not question.provider_message_id:
+            return None
+        url = f"{exchange.base_url(credentials, _URL)}/v1/messages/{quote(question.provider_message_id, safe='')}"
+        return exchange.get(url, _authorization(credentials))
+
+    def read_told(self, response: HttpResponse, question: Question, credentials: Mapping[str, str]) -> Told | NotTold:
+        message = reading.nested(reading.decode_object(response.body), "data")
+        emails = message.get("emails")
+        known = reading.text(message, "id") == question.provider_message_id
+        if response.status != 200 or not isinstance(emails, list) or not known:
+            return exchange.not_told(HttpResponse(response.status, _headers(response), response.body))
+        return Told(reading.read_each(emails, lambda email: _state(email, question)))
+
+    def check_request(self, credentials: Mapping[str, str]) -> HttpRequest:
+        """Page "Other endpoints", "Get API quota": it doesn't count towards the quota."""
+        return exchange.get(f"{exchange.base_url(credentials, _URL)}/v1/api-quota", _authorization(credentials))
+
+    def read_check(self, response: HttpResponse) -> CredentialsCheck:
+        if response.status == 200 and reading.decode_object(response.body).get("remaining") == 0:
+            return CredentialsCheck(True, "MailerSend takes the token. The account's requests of today are used up.")
+        return exchange.read_check(self.label, response)
+
+    def verify_webhook(self, request: WebhookRequest, secrets: Sequence[str]) -> None:
+        """HMAC-SHA256 over the raw body. There is no timestamp; the dedupe key makes a replay harmless."""
+        mac = signatures.decode_hex(request.headers.get(_SIGNATURE, ""))
+        keys = [secret.encode("utf-8", "surrogatepass") for secret in secrets]
+        if signatures.mac_matches(keys, request.body, mac):
+            return
+        if not (_is_test(request.body) and signatures.mac_matches([_TEST_KEY], request.body, mac)):
+            raise WebhookRejected("the signature is wrong")
+
+    def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> Reading:
+        try:
+            return reading.read_each([reading.decode(body)], _event)
+        except reading.Malformed as malformed:
+            return reading.not_readable(str(malformed))
+
+
+def _authorization(credentials: Mapping[str, str]) -> dict[str, str]:
+    return {"authorization": f"Bearer {credentials['api_token']}"}
+
+
+def _headers(response: HttpResponse) -> Mapping[str, str]:
+    """Page "General API resources": once the day's quota is used up, x-apiquota-reset says when the next begins."""
+    used_up = response.status == 429 and response.headers.get("x-apiquota-remaining", "").strip() == "0"
+    if not used_up:
+        return response.headers
+    try:
+        until = reading.iso_time(response.headers.get("x-apiquota-reset"))
+    except reading.Malformed:
+        return response.headers
+    return {"x-ratelimit-reset": str(int(until.timestamp())), **response.headers}
+
+
+def _payload(email: Email) -> dict[str, object]:
+    # Headers of our own are for Enterprise plans alone, so there is neither Message-ID nor Auto-Submitted.
+    payload: dict[str, object] = {
+        "from": _mailbox(email.sender),
+        "to": [_mailbox(email.recipient)],
+        "subject": email.subject,
+        "tags": [str(email.id)],
+        "settings": {
+            "track_opens": email.track_opens,
+            "track_clicks": False,  # links in health mail are not ours to rewrite
+            "track_content": False,  # and its text is not MailerSend's to show
+        },
+    }
+    if email.text:
+        payload["text"] = email.text
+    if email.html is not None:
+        payload["html"] = email.html
+    if email.reply_to:
+        payload["reply_to"] = _mailbox(email.reply_to)
+    return payload
+
+
+def _mailbox(address: Address) -> dict[str, str]:
+    return {"email": address.email, "name": address.name} if address.name else {"email": address.email}
+
+
+def _suppression(answer: reading.Fields) -> str:
+    """Why our one recipient is suppressed; empty when nobody is. "REST API response codes": such an email is answered
+    by 202 with a warning, and is not sent."""
+    for warning in _objects(answer.get("warnings")):
+        if reading.text(warning, "type").replace("_", "").upper() in {"ALLSUPPRESSED", "SOMESUPPRESSED"}:
+            listed = [each.get("reasons") for each in _objects(warning.get("recipients"))]
+            reasons = [
+                reason for each in listed if isinstance(each, list) for reason in each if isinstance(reason, str)
+            ]
+            said = reading.text(warning, "message") or "The recipient is suppressed."
+            return one_line(f"{said} ({', '.join(reasons)})" if reasons else said)
+    return ""
+
+
+def _objects(value: object) -> Sequence[reading.Fields]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _errors(answer: reading.Fields) -> tuple[list[str], list[str]]:
+    """The first part of each field that a validation error names, and what it says of them."""
+    errors = reading.nested(answer, "errors")
+    messages = [message for each in errors.values() if isinstance(each, list) for message in each]
+    return [name.partition(".")[0] for name in errors], [message for message in messages if isinstance(message, str)]
+
+
+def _is_test(body: bytes) -> bool:
+    return len(body) <= _LONGEST_TEST and reading.decode_object(body).get("type") == _TEST
+
+
+def _event(fields: reading.Fields) -> Event | None:
+    detail = reading.text(fields, "type") or reading.text(fields, "object")
+    if not detail:
+        raise reading.Malformed("the event has no type")
+    if detail in _ABOUT_ACCOUNT:
+        return None
+    data = reading.nested(fields, "data")
+    email = reading.nested(data, "email")  # version 1; in version 2 it is the recipient's address, or missing
+    message_id = _our_id(data.get("tags") or email.get("tags"))
+    provider_message_id = (
+        reading.text(data, "message_id") or reading.text(reading.nested(email, "message"), "id") or None
+    )
+    if message_id is None and provider_message_id is None:
+        raise reading.Malformed("the event names no message")
+    name = detail.removeprefix("activity.").removesuffix("_unique")
+    # Version 1 has the event's time in `data` and the webhook's beside it.
+    occurred_at = _time(data.get("created_at") or fields.get("created_at"))
+    meta = reading.nested(data, "meta") or reading.nested(data, "morph")
+    kind = _EVENTS.get(name, EventKind.UNKNOWN)
+    failure = _failure(name, meta) if name in _FAILURES else None
+    activity = reading.text(data, "id")
+    key = reading.dedupe_key(
+        provider_message_id or str(message_id), name, activity or occurred_at, "" if activity else _url(meta)
+    )
+    return Event(
+        kind=reading.final(kind, failure) if failure else kind,
+        occurred_at=occurred_at,
+        dedupe_key=key,
+        message_id=message_id,
+        provider_message_id=provider_message_id,
+        recipient=_recipient(data, email),
+        machine=kind is EventKind.OPENED and reading.prefetched(reading.text(meta, "user_agent")),
+        failure=failure,
+        detail=detail,
+    )
+
+
+def _failure(name: str, meta: reading.Fields) -> Failure:
+    reason = next((text for field in _REASONS if (text := reading.text(meta, field))), "")
+    failure = reading.refusal(reason, status=reading.text(meta, "bounce_code"), vendor=_FAILURES[name])
+    if name == "suppressed":
+        return Failure(FailureKind.SUPPRESSED, failure.smtp_code, failure.enhanced_code, failure.reason)
+    return failure
+
+
+def _recipient(data: reading.Fields, email: reading.Fields) -> str | None:
+    named = reading.text(data, "recipient") or reading.text(data, "email")
+    return named or reading.text(reading.nested(email, "recipient"), "email") or None
+
+
+def _url(meta: reading.Fields) -> str:
+    return reading.text(meta, "url")
+
+
+def _our_id(tags: object) -> MessageId | None:
+    """Our id among the tags of an email."""
+    listed = tags if isinstance(tags, list) else []
+    return next((ours for tag in listed if (ours := reading.our_id({reading.METADATA_KEY: tag}))), None)
+
+
+def _time(value: object) -> datetime:
+    """A time in ISO 8601; page "Activity": where it has no zone it is UTC."""
+    return reading.iso_time(f"{value}Z" if isinstance(value, str) and len(value) == _WITHOUT_ZONE else value)
+
+
+def _state(email: reading.Fields, question: Question) -> Event:
+    """What the state of a message's one email says; its time is that of its last change. It has no id of an event."""
+    status = reading.text(email, "status")
+    if not status:
+        raise reading.Malformed("the email has no status")
+    return Event(
+        kind=_EMAIL_STATUSES.get(status, EventKind.UNKNOWN),
+        occurred_at=_time(email.get("updated_at") or email.get("created_at")),
+        dedupe_key=reading.dedupe_key(question.provider_message_id, "status", status),
+        message_id=question.message_id,
+        provider_message_id=question.provider_message_id,
+        recipient=question.recipient,
+        detail=f"status/{status}",
+    )
