@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from mail.errors import MailError
+from mail.providers.amazon_ses import AmazonSes
 from mail.providers.base import Provider
 from mail.providers.brevo import Brevo
 from mail.providers.mailersend import MailerSend
@@ -14,6 +15,7 @@ from mail.providers.postmark import Postmark
 from mail.providers.sendgrid import SendGrid
 
 _ALL: tuple[Provider, ...] = (
+    AmazonSes(),
     Brevo(),
     MailerSend(),
     Mailgun(),

@@ -85,14 +85,23 @@ class CredentialField:
     choices: Sequence[str] = ()
 
 
+class RequestSigner(Protocol):
+    """What signs a request with the time at which it leaves, which is the transport's to know."""
+
+    def sign(self, request: "HttpRequest", now: datetime) -> Mapping[str, str]:
+        """The headers to send beside the request's own."""
+
+
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request to be made: header names in lower case, `body` as it goes over the wire."""
+    """A request to be made: header names in lower case, `body` as it goes over the wire. The transport asks the
+    `signer`, where there is one, right before it sends, and again for each attempt."""
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes
+    signer: RequestSigner | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import orjson
+from email_validator import EmailNotValidError, validate_email
 
 from mail.errors import CredentialsIncomplete
 from mail.failure import Failure, FailureKind
@@ -16,7 +17,7 @@ from mail.providers.base import CredentialField, CredentialsCheck, HttpRequest, 
 BASE_URL = "base_url"
 """The credential that replaces the ESP's own host: another region, or a sandbox."""
 
-_TOKEN = re.compile(r"[!-~]{1,500}", re.ASCII)
+_TOKEN = re.compile(r"[!-~]{1,4000}", re.ASCII)  # AWS's session tokens are the longest
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _LONGEST_WAIT = timedelta(days=1)
 _EARLIEST_EPOCH = 1_000_000_000  # a smaller "reset" is a number of seconds to wait
@@ -92,6 +93,17 @@ def mailbox(address: Address) -> str:
         return address.email
     name = address.name.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{name}" <{address.email}>'
+
+
+def with_ascii_domain(address: Address) -> Address:
+    """The address with its domain in ASCII (RFC 5891), for ESPs that don't speak SMTPUTF8; its local part stays."""
+    if address.domain.isascii():
+        return address
+    try:
+        valid = validate_email(address.email, check_deliverability=False, test_environment=True)
+    except EmailNotValidError:
+        return address
+    return Address(f"{valid.local_part}@{valid.ascii_domain}", address.name)
 
 
 def passes(status: int) -> bool:

@@ -1,6 +1,7 @@
 """HTTP to ESPs: kept-alive connections, one pool for the process."""
 
 import re
+from datetime import UTC, datetime
 from typing import Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
@@ -35,17 +36,20 @@ class HttpTransport:
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """The answer, its body cut at 1 MiB. Raises `TransportUnavailable` and `TransportAmbiguous`."""
+        headers = dict(request.headers)
+        if request.signer is not None:
+            headers |= request.signer.sign(request, datetime.now(UTC))
         try:
             async with self._client.stream(
-                request.method, self._where(request.url), headers=dict(request.headers), content=request.body
+                request.method, self._where(request.url), headers=headers, content=request.body
             ) as response:
                 body = bytearray()
                 async for chunk in response.aiter_bytes():
                     body += chunk
                     if len(body) > _BODY_LIMIT:
                         break
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                return HttpResponse(response.status_code, headers, bytes(body[:_BODY_LIMIT]))
+                answered = {name.lower(): value for name, value in response.headers.items()}
+                return HttpResponse(response.status_code, answered, bytes(body[:_BODY_LIMIT]))
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol) as error:
             raise TransportUnavailable(_failure(error)) from error
         except httpx2.TransportError as error:
