@@ -12,6 +12,7 @@ from mail.providers.mailgun import Mailgun
 from mail.providers.mailtrap import Mailtrap
 from mail.providers.postal import Postal
 from mail.providers.postmark import Postmark
+from mail.providers.resend import Resend
 from mail.providers.sendgrid import SendGrid
 
 _ALL: tuple[Provider, ...] = (
@@ -22,6 +23,7 @@ _ALL: tuple[Provider, ...] = (
     Mailtrap(),
     Postal(),
     Postmark(),
+    Resend(),
     SendGrid(),
 )
 

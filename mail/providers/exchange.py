@@ -133,6 +133,15 @@ def wait(headers: Mapping[str, str]) -> timedelta | None:
     return _bounded(datetime.fromtimestamp(seconds, UTC) - answered) if answered else None
 
 
+def answered_at(headers: Mapping[str, str]) -> datetime | None:
+    """When an answer was given, by its Date (RFC 9110 section 6.6.1)."""
+    date = _http_date(headers.get("date", ""))
+    try:
+        return date.astimezone(UTC) if date else None
+    except OverflowError:
+        return None
+
+
 def _bounded(asked: timedelta) -> timedelta:
     return min(max(asked, timedelta()), _LONGEST_WAIT)
 

@@ -1,0 +1,366 @@
+"""Resend.
+
+Pages, at resend.com/docs: api-reference/emails/send-email and retrieve-email, api-reference/errors and rate-limit,
+webhooks/event-types and emails/* (one page each), webhooks/retries-and-replays, dashboard/emails/tags and
+idempotency-keys, dashboard/domains/tracking.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from email.header import Header
+from email.utils import parseaddr
+from typing import Final
+from urllib.parse import quote
+
+from mail.event import Event, EventKind
+from mail.failure import Failure, FailureKind
+from mail.message import Address, Email
+from mail.providers import exchange, reading, svix
+from mail.providers.base import (
+    Accepted,
+    Answer,
+    Asking,
+    Capabilities,
+    CredentialField,
+    CredentialsCheck,
+    HttpRequest,
+    HttpResponse,
+    NotTold,
+    Proof,
+    Question,
+    Reading,
+    Refused,
+    SetUp,
+    Told,
+    TryAgain,
+    WebhookRequest,
+)
+
+_URL: Final = "https://api.resend.com"
+
+# webhooks/event-types: `type`.
+_EVENTS: Mapping[str, EventKind] = {
+    "email.scheduled": EventKind.QUEUED,
+    "email.sent": EventKind.QUEUED,  # "Resend will attempt to deliver"
+    "email.delivered": EventKind.DELIVERED,
+    "email.delivery_delayed": EventKind.DEFERRED,
+    "email.bounced": EventKind.BOUNCED,  # by its type, below
+    "email.suppressed": EventKind.REJECTED,
+    "email.failed": EventKind.REJECTED,  # taken by the API, then not sent
+    "email.opened": EventKind.OPENED,
+    "email.clicked": EventKind.CLICKED,
+    "email.complained": EventKind.COMPLAINED,
+}
+# Events that are about no email of ours; some carry the id of another's.
+_ABOUT_OTHERS: Final = ("email.received", "contact.", "domain.", "suppression.", "inbox.")
+
+# webhooks/emails/bounced: `bounce.type` and `bounce.subType`, which are Amazon SES's. An automatic reply is among the
+# Transient ones, so these are final only where the destination's code says so.
+_BOUNCES: Mapping[tuple[str, str], tuple[EventKind, FailureKind | None]] = {
+    ("Permanent", "General"): (EventKind.BOUNCED, None),
+    ("Permanent", "NoEmail"): (EventKind.BOUNCED, FailureKind.ADDRESS_UNKNOWN),
+    ("Permanent", "Suppressed"): (EventKind.REJECTED, FailureKind.SUPPRESSED),
+    ("Permanent", "OnAccountSuppressionList"): (EventKind.REJECTED, FailureKind.SUPPRESSED),
+    ("Transient", "General"): (EventKind.SOFT_BOUNCED, None),
+    ("Transient", "MailboxFull"): (EventKind.SOFT_BOUNCED, FailureKind.MAILBOX_FULL),
+    ("Transient", "MessageTooLarge"): (EventKind.SOFT_BOUNCED, FailureKind.TOO_LARGE),
+    ("Transient", "ContentRejected"): (EventKind.SOFT_BOUNCED, FailureKind.SPAM),
+    ("Transient", "AttachmentRejected"): (EventKind.SOFT_BOUNCED, FailureKind.POLICY),
+    ("Undetermined", "Undetermined"): (EventKind.SOFT_BOUNCED, None),
+}
+_BOUNCE_TYPES: Mapping[str, EventKind] = {
+    "": EventKind.BOUNCED,  # "permanently rejected the email"
+    "Permanent": EventKind.BOUNCED,
+    "Transient": EventKind.SOFT_BOUNCED,
+    "Undetermined": EventKind.SOFT_BOUNCED,
+}
+
+# webhooks/emails/failed: what stands in `failed.reason`; the page names the causes in words.
+_REASONS: tuple[tuple[str, FailureKind], ...] = (
+    ("quota", FailureKind.ACCOUNT),
+    ("api_key", FailureKind.ACCOUNT),
+    ("domain", FailureKind.ACCOUNT),
+    ("recipient", FailureKind.ADDRESS_UNKNOWN),
+)
+
+# retrieve-email: `last_event`, as the event that a webhook would bring.
+_LAST_EVENTS: Mapping[str, str] = {
+    "scheduled": "email.scheduled",
+    "sent": "email.sent",
+    "delivered": "email.delivered",
+    "delivery_delayed": "email.delivery_delayed",
+    "bounced": "email.bounced",
+    "suppressed": "email.suppressed",
+    "failed": "email.failed",
+    "opened": "email.opened",
+    "clicked": "email.clicked",
+    "complained": "email.complained",
+}
+
+# api-reference/errors: `name`. Others go by the HTTP status.
+_ERRORS: Mapping[str, FailureKind] = {
+    "invalid_idempotency_key": FailureKind.CONTENT,
+    "validation_error": FailureKind.CONTENT,
+    "missing_api_key": FailureKind.ACCOUNT,
+    "restricted_api_key": FailureKind.ACCOUNT,
+    "invalid_api_key": FailureKind.ACCOUNT,
+    "not_found": FailureKind.ACCOUNT,
+    "method_not_allowed": FailureKind.ACCOUNT,
+    "invalid_attachment": FailureKind.CONTENT,
+    "invalid_from_address": FailureKind.ACCOUNT,
+    "invalid_access": FailureKind.ACCOUNT,
+    "invalid_parameter": FailureKind.CONTENT,
+    "invalid_region": FailureKind.ACCOUNT,
+    "missing_required_field": FailureKind.CONTENT,
+    "security_error": FailureKind.CONTENT,
+    "concurrent_idempotent_requests": FailureKind.OTHER,
+    "rate_limit_exceeded": FailureKind.ACCOUNT,
+    "daily_quota_exceeded": FailureKind.ACCOUNT,
+    "monthly_quota_exceeded": FailureKind.ACCOUNT,
+    "application_error": FailureKind.UNREACHABLE,
+    "internal_server_error": FailureKind.UNREACHABLE,
+}
+_CONCURRENT: Final = "concurrent_idempotent_requests"
+_SENT_ALREADY: Final = "invalid_idempotent_request"
+# What the message of a validation_error quotes.
+_FIELDS: Mapping[str, FailureKind] = {
+    "`to`": FailureKind.ADDRESS_UNKNOWN,
+    "`from`": FailureKind.ACCOUNT,
+    "`reply_to`": FailureKind.ACCOUNT,
+}
+_STATUSES: Mapping[int, FailureKind] = {
+    401: FailureKind.ACCOUNT,
+    403: FailureKind.ACCOUNT,
+    404: FailureKind.ACCOUNT,
+    413: FailureKind.TOO_LARGE,
+    422: FailureKind.CONTENT,
+    429: FailureKind.ACCOUNT,
+}
+
+_ATOMS: Final = re.compile(r"[A-Za-z0-9'&_-]+(?: [A-Za-z0-9'&_-]+)*", re.ASCII)
+
+
+class Resend:
+    """Resend's API and webhooks."""
+
+    name: str = "resend"
+    label: str = "Resend"
+    # Amazon SES, by which Resend sends, replaces the Message-ID. An open tells nothing of who opened.
+    capabilities: Capabilities = Capabilities(
+        delivery=True,
+        opens=True,
+        machine_opens=False,
+        tracking_switch=False,
+        metadata=True,
+        idempotency=True,
+        proof=Proof.SIGNATURE,
+        asking=Asking(per_second=5, days=30, needs="An API key with full access."),
+        tracking_warning="Leave open tracking off at the domain in Resend (its default) unless every patient agrees to "
+        "it, since it can't be turned off for one email.",
+    )
+    credential_fields: Sequence[CredentialField] = (
+        CredentialField("api_key", "API key"),
+        CredentialField(exchange.BASE_URL, "API base URL", required=False, secret=False),
+    )
+    set_up: SetUp = SetUp(
+        steps=(
+            "At API Keys, make a key with full access and enter it as api_key; one with sending access sends as well, "
+            "but can't ask what became of an email.",
+            "At Domains, add and verify the From domain, and leave its open and click tracking off.",
+            "At Webhooks, add {url} for all events that begin with email., other than email.received.",
+            "Copy the webhook's signing secret (whsec_...) and enter it with rotateWebhookSecret; until then its "
+            "webhooks are refused, and Resend tries them again for 27 hours.",
+        ),
+        dkim=("resend",),
+    )
+    kept_headers: Sequence[str] = svix.HEADERS
+    generates_webhook_secret: bool = False
+    unavailable_status: int = 503
+    webhook_bytes: int = 1 << 20
+    probe_methods: frozenset[str] = frozenset({"HEAD"})
+
+    def check_credentials(self, credentials: Mapping[str, str]) -> None:
+        exchange.check_credentials(self.credential_fields, credentials)
+
+    def check_webhook_secret(self, secret: str) -> None:
+        svix.check_secret(secret)
+
+    def webhook_url(self, url: str, secret: str | None) -> str:
+        return url
+
+    def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
+        headers = {**_authorization(credentials), "idempotency-key": str(email.id)}
+        return exchange.json_post(f"{exchange.base_url(credentials, _URL)}/emails", headers, _payload(email))
+
+    def read_answer(self, response: HttpResponse) -> Answer:
+        answer = reading.decode_object(response.body)
+        message_id = reading.text(answer, "id")
+        if response.status in {200, 201} and message_id:
+            return Accepted(message_id)
+        name = reading.text(answer, "name")
+        reason = reading.text(answer, "message") or name or f"HTTP {response.status}"
+        if response.status == 409 and name == _SENT_ALREADY:
+            # The key is our message's own and was taken within 24 hours, so it is this email that was sent: by a
+            # version of ours that wrote it in other bytes, and whose answer was lost.
+            return Accepted(None, reason)
+        kind = _ERRORS.get(name, _STATUSES.get(response.status, FailureKind.OTHER))
+        if name == "validation_error":
+            quoted = (_FIELDS[field] for field in _FIELDS if field in reason)
+            kind = next(quoted, FailureKind.ACCOUNT if response.status == 403 else kind)
+        failure = Failure(kind, reason=reason)
+        if name == _CONCURRENT or exchange.passes(response.status):
+            return TryAgain(failure, exchange.wait(response.headers))
+        return Refused(failure)
+
+    def ask_request(self, question: Question, credentials: Mapping[str, str]) -> HttpRequest | None:
+        if not question.provider_message_id:
+            return None
+        path = f"/emails/{quote(question.provider_message_id, safe='')}"
+        return exchange.get(exchange.base_url(credentials, _URL) + path, _authorization(credentials))
+
+    def read_told(self, response: HttpResponse, question: Question, credentials: Mapping[str, str]) -> Told | NotTold:
+        """retrieve-email: the last event alone, and not when it was. It was before the answer, whose time stands for
+        it, so that a webhook which comes later counts as the earlier one."""
+        last = reading.text(reading.decode_object(response.body), "last_event")
+        if response.status != 200 or not last:
+            return exchange.not_told(response)
+        if last == "queued":
+            return Told(Reading())
+        name = _LAST_EVENTS.get(last, last)
+        kind, failure = _outcome(name, {})
+        event = Event(
+            kind=EventKind.REJECTED if last == "canceled" else kind,
+            occurred_at=exchange.answered_at(response.headers) or question.sent_at,
+            dedupe_key=reading.dedupe_key("last_event", question.provider_message_id, last),
+            message_id=question.message_id,
+            provider_message_id=question.provider_message_id,
+            recipient=question.recipient,
+            failure=failure,
+            detail=name,
+        )
+        return Told(Reading((event,)))
+
+    def check_request(self, credentials: Mapping[str, str]) -> HttpRequest:
+        """api-reference/domains, "List domains"."""
+        return exchange.get(f"{exchange.base_url(credentials, _URL)}/domains", _authorization(credentials))
+
+    def read_check(self, response: HttpResponse) -> CredentialsCheck:
+        if (
+            response.status == 401
+            and reading.text(reading.decode_object(response.body), "name") == "restricted_api_key"
+        ):
+            return CredentialsCheck(
+                None, "Resend takes the key for sending alone; to ask what became of an email it needs full access."
+            )
+        return exchange.read_check(self.label, response)
+
+    def verify_webhook(self, request: WebhookRequest, secrets: Sequence[str]) -> None:
+        svix.verify(request.headers, request.body, secrets)
+
+    def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> Reading:
+        try:
+            return reading.read_each([reading.decode(body)], lambda fields: _event(fields, svix.event_id(headers)))
+        except reading.Malformed as malformed:
+            return reading.not_readable(str(malformed))
+
+
+def _authorization(credentials: Mapping[str, str]) -> dict[str, str]:
+    return {"authorization": f"Bearer {credentials['api_key']}"}
+
+
+def _payload(email: Email) -> dict[str, object]:
+    payload: dict[str, object] = {
+        "from": exchange.mailbox(exchange.with_ascii_domain(email.sender)),
+        "to": [_mailbox(email.recipient)],
+        "subject": email.subject,
+        "text": email.text,
+        "headers": {"Auto-Submitted": "auto-generated"},
+        "tags": [{"name": reading.METADATA_KEY, "value": str(email.id)}],
+    }
+    if email.html is not None:
+        payload["html"] = email.html
+    if email.reply_to:
+        payload["reply_to"] = [_mailbox(email.reply_to)]
+    return payload
+
+
+def _mailbox(address: Address) -> str:
+    """Resend refuses a quoted name everywhere but in `from`, and there an RFC 2047 encoded word; so it is one here."""
+    address = exchange.with_ascii_domain(address)
+    if not address.name or _ATOMS.fullmatch(address.name):
+        return f"{address.name} <{address.email}>" if address.name else address.email
+    return f"{Header(address.name, 'utf-8').encode(linesep='')} <{address.email}>"
+
+
+def _event(fields: reading.Fields, event_id: str | None) -> Event | None:
+    name, data = reading.text(fields, "type"), reading.nested(fields, "data")
+    if not name:
+        raise reading.Malformed("the event has no type")
+    if name.startswith(_ABOUT_OTHERS):
+        return None
+    message_id, provider_message_id = reading.our_id(_tags(data)), reading.text(data, "email_id") or None
+    if message_id is None and provider_message_id is None:
+        raise reading.Malformed("the event names no message")
+    click = reading.nested(data, "click")
+    # `data.created_at` is when the email was made.
+    occurred_at = reading.iso_time(click.get("timestamp", fields.get("created_at")))
+    kind, failure = _outcome(name, data)
+    link = reading.text(click, "link")
+    key = reading.dedupe_key(str(message_id), provider_message_id, name, occurred_at, link)
+    return Event(
+        kind=kind,
+        occurred_at=occurred_at,
+        dedupe_key=event_id or key,
+        message_id=message_id,
+        provider_message_id=provider_message_id,
+        recipient=_recipient(data.get("to")),
+        failure=failure,
+        detail=_detail(name, data),
+    )
+
+
+def _tags(data: reading.Fields) -> reading.Fields:
+    """Tags come back as an object; older webhooks had them as they were sent."""
+    tags = data.get("tags")
+    if isinstance(tags, list):
+        return {reading.text(tag, "name"): tag.get("value") for tag in tags if isinstance(tag, dict)}
+    return reading.nested(data, "tags")
+
+
+def _recipient(to: object) -> str | None:
+    first = to[0] if isinstance(to, list) and to else to
+    mailbox = reading.text({"to": first}, "to")
+    return parseaddr(mailbox)[1] or mailbox or None
+
+
+def _detail(name: str, data: reading.Fields) -> str:
+    bounce = reading.nested(data, "bounce")
+    said = (reading.text(bounce, part) for part in ("type", "subType"))
+    return "/".join(part for part in (name, *said) if part)
+
+
+def _outcome(name: str, data: reading.Fields) -> tuple[EventKind, Failure | None]:
+    kind = _EVENTS.get(name, EventKind.UNKNOWN)
+    match name:
+        case "email.bounced":
+            return _bounce(reading.nested(data, "bounce"))
+        case "email.suppressed":
+            reason = reading.text(reading.nested(data, "suppressed"), "message")
+            return kind, Failure(FailureKind.SUPPRESSED, reason=reason)
+        case "email.failed":
+            reason = reading.text(reading.nested(data, "failed"), "reason")
+            named = (failure for word, failure in _REASONS if word in reason.lower())
+            return kind, Failure(next(named, FailureKind.OTHER), reason=reason)
+        case _:
+            return kind, None
+
+
+def _bounce(bounce: reading.Fields) -> tuple[EventKind, Failure]:
+    named = reading.text(bounce, "type"), reading.text(bounce, "subType")
+    kind, vendor = _BOUNCES.get(named, (_BOUNCE_TYPES.get(named[0], EventKind.SOFT_BOUNCED), None))
+    codes = bounce.get("diagnosticCode")
+    code = reading.text({"code": codes[0] if isinstance(codes, list) and codes else codes}, "code")
+    failure = reading.refusal(code or reading.text(bounce, "message"), vendor=vendor)
+    if kind is EventKind.REJECTED and vendor is not None:
+        return kind, Failure(vendor, failure.smtp_code, failure.enhanced_code, failure.reason)
+    return reading.final(kind, failure), failure
