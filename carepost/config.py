@@ -4,7 +4,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, IPvAnyNetwork, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from api.config import ApiConfig, SignIn
@@ -41,10 +41,11 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(default=10, gt=0, le=15)
     enqueue: bool = True
     sns_url: str | None = None
+    allowed_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
     log_json: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("secret_key", "allowed_origins", mode="before")
+    @field_validator("secret_key", "allowed_origins", "allowed_networks", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -106,6 +107,7 @@ class Settings(BaseSettings):
             sealer=self.sealer(),
             lease=timedelta(seconds=self.lease_seconds),
             sweep_interval=timedelta(seconds=self.sweep_seconds),
+            allowed_networks=self.allowed_networks,
             enqueue=self.enqueue,
             sns_url=self.sns_url,
         )

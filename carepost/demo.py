@@ -42,6 +42,7 @@ _QUERY: Final = """{
 _SEND: Final = """mutation ($input: SendMessageInput!) {
   sendMessage(input: $input) { message { id } errors { field message code } }
 }"""
+_SANDBOX: Final = {"CAREPOST_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128"}
 _PATIENTS: Final = "{ patients(first: 100) { nodes { id name } } }"
 
 
@@ -58,7 +59,7 @@ async def run_demo(settings: Settings, *, trickle: bool) -> None:
                 practice = await _practice(database_url, database, sealer)
                 await _start_sandbox(supervisor, database, sealer, practice, whole)
             quiet = {"CAREPOST_LOG_LEVEL": "warning"} if "log_level" not in settings.model_fields_set else {}
-            await start_serving(supervisor, {**environment, **quiet}, listener, stop)
+            await start_serving(supervisor, {**environment, **quiet, **_SANDBOX}, listener, stop)
             if not stop.is_set():
                 staff, admin = (
                     make_token(whole, practice.id, role, f"demo {role.value.lower()}", timedelta(days=7))

@@ -1,6 +1,7 @@
 """Every error of the transports.
 
 x TransportError
+  + TransportRefused       nothing was handed over, and trying again would change nothing
   + TransportUnavailable   nothing was handed over; try again
   + TransportAmbiguous     the connection ended between the handover and the answer
 """
@@ -14,6 +15,10 @@ class TransportError(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.kind.value)
         self.failure = failure
+
+
+class TransportRefused(TransportError):
+    """The connection is one that we don't make: to an address that is not allowed."""
 
 
 class TransportUnavailable(TransportError):

@@ -25,6 +25,7 @@ from workers.jobs import Jobs
 from workers.send import Sender
 from workers.sweep import Sweeper
 from workers.transports.http import HttpTransport
+from workers.transports.outgoing import Network, Outgoing
 from workers.transports.smtp import SmtpTransport
 
 _DRAIN_SECONDS: Final = 20.0
@@ -36,7 +37,7 @@ _log = structlog.get_logger("carepost.worker")
 class WorkerConfig:
     """What a worker needs to know. `lease` is how long a claim on a message holds, `sweep_interval` how far apart
     the sweeper's rounds are, `poll_delay` in seconds how soon arq sees a job. `sns_url` stands in for AWS's own hosts
-    of SNS: for a sandbox."""
+    of SNS: for a sandbox. `allowed_networks` are reached besides the internet."""
 
     database_url: str
     redis_url: str
@@ -46,6 +47,7 @@ class WorkerConfig:
     poll_delay: float = 0.01
     enqueue: bool = True
     sns_url: str | None = None
+    allowed_networks: tuple[Network, ...] = ()
 
 
 async def run_worker(config: WorkerConfig, stop: asyncio.Event) -> None:
@@ -56,8 +58,9 @@ async def run_worker(config: WorkerConfig, stop: asyncio.Event) -> None:
         database = await stack.enter_async_context(Database(config.database_url, PoolSize(1, 10)))
         async with database.app.acquire() as connection:
             await check_migrated(connection)
-        http = await stack.enter_async_context(HttpTransport(sns_url=config.sns_url))
-        smtp = await stack.enter_async_context(SmtpTransport(http))
+        outgoing = Outgoing(config.allowed_networks)
+        http = await stack.enter_async_context(HttpTransport(outgoing, sns_url=config.sns_url))
+        smtp = await stack.enter_async_context(SmtpTransport(http, outgoing))
         client = jobs.connect(config.redis_url)
         stack.push_async_callback(client.aclose, close_connection_pool=True)
         hurry = Jobs(client, enabled=config.enqueue)

@@ -28,7 +28,7 @@ from mail.providers.base import Accepted, Answer, Refused, TryAgain
 from mail.retry import next_attempt
 from mail.servers import smtp_server
 from mail.status import AccountKind
-from workers.errors import TransportAmbiguous, TransportUnavailable
+from workers.errors import TransportAmbiguous, TransportRefused, TransportUnavailable
 from workers.jobs import Jobs
 from workers.transports.http import HttpTransport
 from workers.transports.smtp import SmtpTransport
@@ -105,6 +105,8 @@ class Sender:
         try:
             async with asyncio.timeout((self._lease * 2 / 3).total_seconds()):
                 answer = await self._hand_over(claim)
+        except TransportRefused as error:
+            answer = Refused(error.failure)
         except TransportUnavailable as error:
             answer = TryAgain(error.failure)
         except TransportAmbiguous as error:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ from tests.support.practice import make_account
 from workers.main import WorkerConfig, run_worker
 
 JWT_SECRET = "the jwt secret of the tests, which is long enough"
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 PATIENCE = 20.0
 """The longest that a test waits for something that ought to happen, in seconds."""
 
@@ -66,6 +68,7 @@ class Stack:
             "redis_url": self.redis_url,
             "sealer": OWN_SEALER,
             "sweep_interval": timedelta(seconds=0.5),
+            "allowed_networks": LOOPBACK,
         }
         await self._parts.enter_async_context(_working(WorkerConfig(**(fields | changes))))
 

@@ -10,6 +10,7 @@ import httpx2
 from mail.failure import Failure, FailureKind, one_line
 from mail.providers.base import HttpRequest, HttpResponse
 from workers.errors import TransportAmbiguous, TransportUnavailable
+from workers.transports.outgoing import Outgoing, checked_transport
 
 _TIMEOUT: Final = httpx2.Timeout(30.0, connect=10.0, pool=30.0)
 _LIMITS: Final = httpx2.Limits(max_connections=64, max_keepalive_connections=32, keepalive_expiry=30.0)
@@ -23,10 +24,12 @@ class HttpTransport:
     `sns_url`, where it is set, stands in for AWS's own hosts of SNS: for a sandbox.
     """
 
-    def __init__(self, *, sns_url: str | None = None) -> None:
+    def __init__(self, outgoing: Outgoing, *, sns_url: str | None = None) -> None:
         self._sns_url = sns_url
         # No redirects: an ESP's API doesn't use them, and a credential must not follow one.
-        self._client = httpx2.AsyncClient(timeout=_TIMEOUT, limits=_LIMITS, follow_redirects=False, trust_env=False)
+        self._client = httpx2.AsyncClient(
+            timeout=_TIMEOUT, transport=checked_transport(outgoing, _LIMITS), follow_redirects=False, trust_env=False
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -35,7 +38,8 @@ class HttpTransport:
         await self._client.aclose()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        """The answer, its body cut at 1 MiB. Raises `TransportUnavailable` and `TransportAmbiguous`."""
+        """The answer, its body cut at 1 MiB. Raises `TransportUnavailable`, `TransportAmbiguous`, and
+        `TransportRefused` for an address that is not allowed."""
         headers = dict(request.headers)
         if request.signer is not None:
             headers |= request.signer.sign(request, datetime.now(UTC))

@@ -20,6 +20,7 @@ from mail.providers.base import Accepted, Answer, Refused, TryAgain
 from mail.servers import AccessToken, Security, SmtpServer, read_token, token_request
 from workers.errors import TransportAmbiguous, TransportUnavailable
 from workers.transports.http import HttpTransport
+from workers.transports.outgoing import Outgoing
 
 CONNECTIONS_PER_SERVER: Final = 4
 _TIMEOUT: Final = 30.0
@@ -51,10 +52,12 @@ class _ServerPool:
 
 
 class SmtpTransport:
-    """Hands emails over. Use as an async context manager; `http` fetches access tokens for XOAUTH2."""
+    """Hands emails over. Use as an async context manager; `http` fetches access tokens for XOAUTH2. Raises
+    `TransportRefused` for servers that `outgoing` forbids."""
 
-    def __init__(self, http: HttpTransport) -> None:
+    def __init__(self, http: HttpTransport, outgoing: Outgoing) -> None:
         self._http = http
+        self._outgoing = outgoing
         self._pools: dict[SmtpServer, _ServerPool] = defaultdict(_ServerPool)
         self._tokens: dict[SmtpServer, tuple[AccessToken, float]] = {}
 
@@ -107,9 +110,14 @@ class SmtpTransport:
 
     async def _connect(self, server: SmtpServer) -> aiosmtplib.SMTP:
         token = await self._access_token(server) if server.oauth else None
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                sock = await self._outgoing.connect(server.host, server.port)
+        except OSError as error:  # of which a TimeoutError is one
+            raise TransportUnavailable(_unreachable(error)) from error
         client = aiosmtplib.SMTP(
             hostname=server.host,
-            port=server.port,
+            sock=sock,
             use_tls=server.security is Security.TLS,
             start_tls=server.security is Security.STARTTLS,
             tls_context=None if server.security is Security.NONE else _tls_context(server),

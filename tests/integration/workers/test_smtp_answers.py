@@ -21,9 +21,10 @@ from mail.servers import Security, SmtpServer
 from mail.status import AccountKind
 from tests.integration.workers.sending import OFTEN, Desk, kinds, received
 from tests.support.practice import make_patient
-from tests.support.stack import Stack, until
+from tests.support.stack import LOOPBACK, Stack, until
 from workers.errors import TransportAmbiguous, TransportUnavailable
 from workers.transports.http import HttpTransport
+from workers.transports.outgoing import Outgoing
 from workers.transports.smtp import SmtpTransport
 
 SOON = timedelta(seconds=1)
@@ -132,8 +133,8 @@ async def test_time_that_runs_out_while_waiting_for_a_turn_is_no_reason_to_fear_
 
     async with (
         smtp.running(smtp.SmtpOptions(slow_seconds=0.6)) as running,
-        HttpTransport() as http,
-        SmtpTransport(http) as transport,
+        HttpTransport(Outgoing(LOOPBACK)) as http,
+        SmtpTransport(http, Outgoing(LOOPBACK)) as transport,
     ):
         server = SmtpServer(running.host, running.port, Security.NONE)
         slow = asyncio.create_task(transport.send(server, to("slow@sandbox.example"), within=timedelta(seconds=20)))
