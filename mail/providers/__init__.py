@@ -10,6 +10,7 @@ from mail.providers.brevo import Brevo
 from mail.providers.mailersend import MailerSend
 from mail.providers.mailgun import Mailgun
 from mail.providers.mailtrap import Mailtrap
+from mail.providers.mandrill import Mandrill
 from mail.providers.postal import Postal
 from mail.providers.postmark import Postmark
 from mail.providers.resend import Resend
@@ -21,6 +22,7 @@ _ALL: tuple[Provider, ...] = (
     MailerSend(),
     Mailgun(),
     Mailtrap(),
+    Mandrill(),
     Postal(),
     Postmark(),
     Resend(),

@@ -59,17 +59,19 @@ class Sample:
     """What the contract tests need of one provider.
 
     `sign` makes the headers with which the ESP, holding `secret`, posts a body, and `seal` the body itself where the
-    proof stands in it. `covers_body` says that the proof covers the content. `certificate` is for those whose
-    key is fetched. `accepted` is the ESP's answer to a send, as documented, from which `provider_message_id` is read.
-    `assert_documented` fails unless a send request of `EMAIL` is what the vendor's page asks for. `life` makes the
-    webhooks of one message (our id, the ESP's id, a number that makes their event ids unique), in order, unsealed, each
-    with the MessageStatus that it brings; the last is the greatest.
+    proof stands in it; `sign_url` makes those headers where the proof covers the URL too. `covers_body` says that the
+    proof covers the content. `certificate` is for those whose key is fetched. `accepted` is the ESP's answer to a send,
+    as documented, from which `provider_message_id` is read. `assert_documented` fails unless a send request of `EMAIL`
+    is what the vendor's page asks for. `life` makes the webhooks of one message (our id, the ESP's id, a number that
+    makes their event ids unique), in order, unsealed, each with the MessageStatus that it brings; the last is the
+    greatest.
     """
 
     credentials: Mapping[str, str]
     secret: str
     other_secret: str
     sign: Callable[[bytes, str], Mapping[str, str]]
+    sign_url: Callable[[bytes, str, str], Mapping[str, str]] | None = None
     seal: Callable[[bytes, str], bytes] = as_it_is
     decode: Callable[[bytes], Any] = json.loads
     encode: Callable[[Any], bytes] = as_json
@@ -84,8 +86,10 @@ class Sample:
 
     def request(self, body: bytes, secret: str | None = None, url: str = URL) -> WebhookRequest:
         """A document as the ESP posts it."""
-        sealed = self.seal(body, secret or self.secret)
-        return WebhookRequest("POST", url, self.sign(sealed, secret or self.secret), sealed, self.certificate)
+        secret = secret or self.secret
+        sealed = self.seal(body, secret)
+        headers = self.sign_url(sealed, secret, url) if self.sign_url else self.sign(sealed, secret)
+        return WebhookRequest("POST", url, headers, sealed, self.certificate)
 
 
 def sign_basic(_: bytes, secret: str) -> Mapping[str, str]:
