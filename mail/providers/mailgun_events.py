@@ -151,7 +151,7 @@ def _outcome(name: str, fields: reading.Fields) -> tuple[EventKind, str, Failure
             return kind, name, None
 
 
-def _failed(fields: reading.Fields) -> tuple[EventKind, str, Failure]:
+def _failed(fields: reading.Fields) -> tuple[EventKind, str, Failure | None]:
     severity, reason = reading.text(fields, "severity"), reading.text(fields, "reason")
     detail = "/".join(("failed", *((severity,) if severity else ()), *((reason,) if reason in _REASONS else ())))
     status = reading.nested(fields, "delivery-status")
@@ -165,7 +165,7 @@ def _failed(fields: reading.Fields) -> tuple[EventKind, str, Failure]:
     if reading.nested(fields, "flags").get("is-delayed-bounce") is True:
         # It came back as an email, after the destination had taken it: nothing is tried again.
         if (failure.enhanced_code or "").startswith("2."):
-            return EventKind.AUTO_REPLIED, detail, failure
+            return EventKind.AUTO_REPLIED, detail, None
         if kind is EventKind.DEFERRED:
             kind = EventKind.SOFT_BOUNCED
     return reading.final(kind, failure), detail, failure
