@@ -65,7 +65,7 @@ class Mandrill:
     """Mandrill's API 1.0 and webhooks."""
 
     name: str = "mandrill"
-    label: str = "Mandrill (Mailchimp Transactional)"
+    label: str = "Mandrill"
     # Deliveries are reported since 2022, to webhooks that ask for them.
     capabilities: Capabilities = Capabilities(
         delivery=True,
