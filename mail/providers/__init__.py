@@ -9,6 +9,7 @@ from mail.providers.base import Provider
 from mail.providers.brevo import Brevo
 from mail.providers.mailersend import MailerSend
 from mail.providers.mailgun import Mailgun
+from mail.providers.mailjet import Mailjet
 from mail.providers.mailtrap import Mailtrap
 from mail.providers.mandrill import Mandrill
 from mail.providers.postal import Postal
@@ -21,6 +22,7 @@ _ALL: tuple[Provider, ...] = (
     Brevo(),
     MailerSend(),
     Mailgun(),
+    Mailjet(),
     Mailtrap(),
     Mandrill(),
     Postal(),
