@@ -15,6 +15,7 @@ from mail.providers.mandrill import Mandrill
 from mail.providers.postal import Postal
 from mail.providers.postmark import Postmark
 from mail.providers.resend import Resend
+from mail.providers.scaleway import Scaleway
 from mail.providers.sendgrid import SendGrid
 
 _ALL: tuple[Provider, ...] = (
@@ -28,6 +29,7 @@ _ALL: tuple[Provider, ...] = (
     Postal(),
     Postmark(),
     Resend(),
+    Scaleway(),
     SendGrid(),
 )
 

@@ -176,7 +176,8 @@ def refusal(reply: str, *, status: str = "", vendor: FailureKind | None = None) 
     smtp_code = int(status) if _SMTP_CODE.fullmatch(status) else None
     failure = failure_from_reply(reply, smtp_code=smtp_code, enhanced_code=enhanced)
     said = classify(None, failure.enhanced_code, failure.reason)
-    kind = said if said not in _VAGUE else vendor or failure.kind
+    # An ESP that makes nothing of it says no more than even a vague code.
+    kind = said if said not in _VAGUE or vendor is FailureKind.OTHER else vendor or failure.kind
     return Failure(kind, failure.smtp_code, failure.enhanced_code, failure.reason)
 
 
