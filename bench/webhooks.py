@@ -15,7 +15,7 @@ from bench.load import Load, post
 from bench.processes import serving
 from bench.rounds import Contender, Pace
 from bench.world import JWT_SECRET, SECRET_KEY, Tenant
-from carepost.sandbox.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER
+from carepost.sandbox.vendors.sendgrid.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER
 
 CONNECTIONS: Final = (16, 64)
 _POSTS: Final = 4000

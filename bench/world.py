@@ -12,7 +12,7 @@ from typing import Final
 
 import asyncpg
 
-from carepost.sandbox.signing import SigningKey
+from carepost.sandbox.vendors.sendgrid.signing import SigningKey
 from carepost.seed import ZONE
 from carepost.seed_texts import LETTERS
 from db.accounts import Account, create_account

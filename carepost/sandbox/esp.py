@@ -1,14 +1,13 @@
-"""The sandbox ESP: a local stand-in that speaks SendGrid's wire format, sending and webhooks.
+"""The sandbox ESP: a local stand-in that speaks five vendors' wire formats, sending and webhooks.
 
     python -m carepost.sandbox.esp --port 8100
 
-`/v3/...` is SendGrid's; `/`, `/messages` and `/_faults` are for developers and tests.
+Each vendor's endpoints stand at the paths that it documents; `/`, `/messages` and `/_faults` are for developers and
+tests.
 """
 
 import argparse
-import asyncio
-import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -17,96 +16,43 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from carepost.sandbox import outcomes, process, submission
+from carepost.sandbox import outcomes, process
 from carepost.sandbox.faults import FaultRefused, Faults
 from carepost.sandbox.message import SandboxEvent
-from carepost.sandbox.post_office import Account, EspOptions, PostOffice
-from carepost.sandbox.submission import Complaint, SubmissionRefused
-from carepost.sandbox.webhook import SettingsRefused
+from carepost.sandbox.post_office import EspOptions, PostOffice
+from carepost.sandbox.vendors import VENDORS
+from carepost.sandbox.vendors.base import json_object
 
 __all__ = ["EspOptions", "create_app", "main", "running"]
 
-_MAX_BODY = 30 * 1024 * 1024  # Twilio SendGrid, "Mail Send": the limit on a whole message
 
+class _Desk:
+    """The endpoints that no vendor has."""
 
-class _Esp:
-    """The endpoints."""
-
-    def __init__(self, office: PostOffice) -> None:
+    def __init__(self, office: PostOffice, faults: Faults) -> None:
         self._office = office
-        self._faults = Faults()
-
-    async def send(self, request: Request) -> Response:
-        account = self._account(request)
-        if account is None:
-            return _unauthorized()
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            return _errors(415, Complaint("Content-Type must be application/json"))
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _MAX_BODY:
-                return _errors(413, Complaint("the body is larger than 30 MB"))
-        fault = self._faults.take()
-        if fault and fault.hold_ms:
-            await asyncio.sleep(fault.hold_ms / 1000)
-        if fault and fault.send_status:
-            headers = {"Retry-After": str(fault.retry_after)} if fault.retry_after is not None else None
-            return _errors(fault.send_status, Complaint("a fault that was asked for"), headers=headers)
-        try:
-            asked = submission.read(bytes(body))
-        except SubmissionRefused as refusal:
-            return _errors(400, *refusal.complaints)
-        if asked.dry_run:
-            return Response(status_code=200)
-        message_id = self._office.accept(asked, account)
-        if fault and fault.drop_after_accept:
-            request.scope[process.CONNECTION].abort()
-            while (await request.receive())["type"] != "http.disconnect":
-                pass
-        return Response(status_code=202, headers={"X-Message-Id": message_id})
-
-    async def settings(self, request: Request) -> Response:
-        return await self._on_webhook(request, signing=False)
-
-    async def signing(self, request: Request) -> Response:
-        return await self._on_webhook(request, signing=True)
-
-    async def _on_webhook(self, request: Request, *, signing: bool) -> Response:
-        account = self._account(request)
-        if account is None:
-            return _unauthorized()
-        webhook = account.webhook
-        # Without an id SendGrid means the oldest webhook; here a key has one.
-        if request.path_params.get("id", webhook.id) != webhook.id:
-            return _errors(404, Complaint("no such webhook", "id"))
-        if request.method == "PATCH":
-            try:
-                wish = await _object(request)
-                if not signing:
-                    webhook.update(wish)
-                elif isinstance(enabled := wish.get("enabled"), bool):
-                    webhook.signed = enabled
-                else:
-                    raise SettingsRefused("enabled must be true or false")
-            except (ValueError, SettingsRefused) as problem:
-                return _errors(400, Complaint(str(problem)))
-        shown = {"id": webhook.id, "public_key": webhook.public_key} if signing else webhook.as_json()
-        return JSONResponse(shown)
+        self._faults = faults
 
     async def messages(self, request: Request) -> Response:
+        asked = request.query_params
         found = [
             message
             for message in self._office.messages
-            if request.query_params.get("to") in {None, message.recipient.email}
+            if asked.get("to") in {None, message.letter.recipient} and asked.get("vendor") in {None, message.vendor}
         ]
         return JSONResponse([message.as_json() for message in found])
 
     async def page(self, _: Request) -> Response:
         lines = [f"Sandbox ESP: {self._office.accepted} accepted; /messages says more.", ""]
         for message in reversed(self._office.messages):
-            events = [f"{event.body['event']} ({_answers(event)})" for event in message.events]
-            lines.append(f"{message.recipient.email}  {message.outcome}: {', '.join(events)}")
+            events = [
+                f"{event.happening.value} ({_answers(event)})"
+                for event in message.events
+                if event.happening is not None
+            ]
+            lines.append(
+                f"{message.vendor:<10}  {message.letter.recipient}  {message.outcome}: {', '.join(events)}".rstrip()
+            )
         return PlainTextResponse("\n".join(lines))
 
     async def faults(self, request: Request) -> Response:
@@ -114,21 +60,16 @@ class _Esp:
             self._faults.clear()
             return Response(status_code=204)
         try:
-            self._faults.add(await _object(request))
+            self._faults.add(json_object(await request.body()))
         except (ValueError, FaultRefused) as problem:
-            return _errors(400, Complaint(str(problem)))
+            return JSONResponse({"error": str(problem)}, 400)
         return Response(status_code=204)
-
-    def _account(self, request: Request) -> Account | None:
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        return self._office.account(key.strip()) if scheme.lower() == "bearer" else None
 
 
 def create_app(options: EspOptions | None = None) -> Starlette:
     """The sandbox ESP as an ASGI app; it needs its lifespan run."""
-    office = PostOffice(options or EspOptions())
-    esp = _Esp(office)
-    settings, methods = "/v3/user/webhooks/event/settings", ["GET", "PATCH"]
+    office, faults = PostOffice(options or EspOptions()), Faults(frozenset(VENDORS))
+    desk = _Desk(office, faults)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -137,14 +78,11 @@ def create_app(options: EspOptions | None = None) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/v3/mail/send", esp.send, methods=["POST"]),
-            Route(f"{settings}/signed", esp.signing, methods=methods),
-            Route(f"{settings}/signed/{{id}}", esp.signing, methods=methods),
-            Route(settings, esp.settings, methods=methods),
-            Route(f"{settings}/{{id}}", esp.settings, methods=methods),
-            Route("/", esp.page),
-            Route("/messages", esp.messages),
-            Route("/_faults", esp.faults, methods=["POST", "DELETE"]),
+            # Amazon SNS has its actions at / too: the vendors come first.
+            *(route for vendor in VENDORS.values() for route in vendor(office, faults).routes()),
+            Route("/", desk.page),
+            Route("/messages", desk.messages),
+            Route("/_faults", desk.faults, methods=["POST", "DELETE"]),
         ],
         lifespan=lifespan,
     )
@@ -164,32 +102,22 @@ def _answers(event: SandboxEvent) -> str:
     return f"{last.status or last.error}, POST {len(event.posts)}"
 
 
-def _errors(status: int, *complaints: Complaint, headers: Mapping[str, str] | None = None) -> Response:
-    return JSONResponse({"errors": [complaint.as_json() for complaint in complaints]}, status, headers)
-
-
-def _unauthorized() -> Response:
-    return _errors(401, Complaint("the API key is missing or unknown"))
-
-
-async def _object(request: Request) -> Mapping[str, object]:
-    """The body; raises ValueError unless it is a JSON object."""
-    value = json.loads(await request.body())
-    if not isinstance(value, dict):
-        raise ValueError("the body must be a JSON object")  # noqa: TRY004
-    return value
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs it as a process."""
-    parser = argparse.ArgumentParser("python -m carepost.sandbox.esp", description="A local ESP in SendGrid's format.")
+    parser = argparse.ArgumentParser(
+        "python -m carepost.sandbox.esp", description="A local ESP, in five vendors' formats."
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8100, help="0 binds a free one")
     parser.add_argument(
-        "--api-key", action="append", metavar="KEY", help="a key to accept (repeatable; default SG.sandbox)"
+        "--api-key", action="append", metavar="KEY", help="a SendGrid key to accept (repeatable; default SG.sandbox)"
     )
     parser.add_argument(
-        "--webhook-url", action="append", default=[], metavar="URL", help="where events go: the nth is the nth key's"
+        "--webhook-url",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="where SendGrid's events go: nth URL, nth key",
     )
     parser.add_argument("--key-file", type=Path, metavar="PATH", help="keeps the signing keys over a restart")
     parser.add_argument("--seed", help="makes the random mix repeatable")

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 
 import uvicorn
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -51,6 +52,13 @@ async def serving(app: ASGIApp, host: str, port: int) -> AsyncIterator[str]:
             ready.cancel()
             server.leave()
             await task
+
+
+async def cut(request: Request) -> None:
+    """Ends the connection of a request without an answer."""
+    request.scope[CONNECTION].abort()
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def at(host: str, port: int) -> str:

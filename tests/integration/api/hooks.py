@@ -9,7 +9,7 @@ import httpx2
 import orjson
 
 from api.addresses import webhook_url
-from carepost.sandbox.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, SigningKey
+from carepost.sandbox.vendors.sendgrid.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, SigningKey
 from db.accounts import Account
 from db.practices import Practice
 from mail.ids import MessageId

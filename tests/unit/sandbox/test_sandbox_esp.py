@@ -12,6 +12,22 @@ from carepost.sandbox import outcomes
 SETTINGS = "/v3/user/webhooks/event/settings"
 ONE = {"Authorization": "Bearer SG.one"}
 
+EVENTS = {
+    "delivered": {"processed", "delivered"},
+    "opened": {"processed", "delivered", "open"},
+    "machine-open": {"processed", "delivered", "open"},
+    "bounced": {"processed", "bounce"},
+    "full": {"processed", "bounce"},
+    "soft": {"processed", "bounce"},
+    "suppressed": {"dropped"},
+    "deferred": {"processed", "deferred", "delivered"},
+    "late-bounce": {"processed", "delivered", "bounce"},
+    "auto-reply": {"processed", "delivered"},  # SendGrid has no event for it
+    "complained": {"processed", "delivered", "spamreport"},
+    "unsubscribed": {"processed", "delivered", "unsubscribe"},
+    "silent": {"processed"},
+}
+
 
 async def test_a_send_is_accepted_with_an_id_and_no_body(sandbox):
     answer = await sandbox.send("silent@sandbox.example")
@@ -45,9 +61,10 @@ async def test_sendgrids_own_sandbox_mode_sends_nothing(sandbox):
 
 async def test_each_outcome_posts_its_events(sandbox, receiver):
     await sandbox.configure(receiver.url)
+    expected = EVENTS | {"missed": set()}
+    assert expected.keys() == outcomes.OUTCOMES.keys()
     for name in outcomes.OUTCOMES:
         await sandbox.send(f"{name}+x@sandbox.example")
-    expected = {name: {step.event for step in steps} for name, steps in outcomes.OUTCOMES.items()}
     await receiver.until(
         lambda: all(set(receiver.kinds(f"{name}+x@sandbox.example")) == kinds for name, kinds in expected.items())
     )
@@ -198,8 +215,24 @@ async def test_faults_answer_the_next_sends(sandbox):
     await sandbox.client.post("/_faults", json={"send_status": 429})
     await sandbox.client.delete("/_faults")
     assert (await sandbox.send("silent@sandbox.example")).status_code == 202
-    for wrong in ({"send_status": 200}, {"times": 0}, {"what": 1}, {"drop_after_accept": 1}, []):
+    for wrong in ({"send_status": 200}, {"times": 0}, {"what": 1}, {"drop_after_accept": 1}, {"vendor": "x"}, []):
         assert (await sandbox.client.post("/_faults", json=wrong)).status_code == 400
+
+
+async def test_a_fault_may_be_for_one_vendor_alone(sandbox):
+    await sandbox.client.post("/_faults", json={"send_status": 503, "vendor": "postmark"})
+    assert (await sandbox.send("silent@sandbox.example")).status_code == 202
+
+
+async def test_lost_webhooks_are_of_events_that_happened(sandbox, receiver):
+    await sandbox.configure(receiver.url)
+    await sandbox.client.post("/_faults", json={"lose_webhooks": True})
+    await sandbox.send("delivered+lost@sandbox.example")
+    await sandbox.send("delivered@sandbox.example")
+    await receiver.until(lambda: receiver.kinds("delivered@sandbox.example")["delivered"] == 1)
+    assert receiver.of("delivered+lost@sandbox.example") == []
+    [lost] = await sandbox.messages("delivered+lost@sandbox.example")
+    assert [event["event"] for event in lost["events"]] == ["processed", "delivered"]
 
 
 async def test_a_dropped_send_was_accepted_and_has_no_answer(sandbox):
@@ -219,4 +252,4 @@ async def test_the_page_lists_what_was_accepted(sandbox):
     await sandbox.send("silent@sandbox.example")
     page = await sandbox.client.get("/")
     assert "1 accepted" in page.text
-    assert "silent@sandbox.example  silent: processed (not posted)" in page.text
+    assert "sendgrid    silent@sandbox.example  silent: processed (not posted)" in page.text

@@ -8,17 +8,19 @@ from carepost.sandbox.outcomes import FULL_SECONDS, OUTCOMES
 
 HAPPENS = {
     "delivered": ["processed", "delivered"],
-    "opened": ["processed", "delivered", "open"],
-    "machine-open": ["processed", "delivered", "open"],
-    "bounced": ["processed", "bounce"],
-    "full": ["processed", "bounce"],
-    "soft": ["processed", "bounce"],
+    "opened": ["processed", "delivered", "opened"],
+    "machine-open": ["processed", "delivered", "opened"],
+    "bounced": ["processed", "bounced"],
+    "full": ["processed", "bounced"],
+    "soft": ["processed", "bounced"],
     "suppressed": ["dropped"],
     "deferred": ["processed", "deferred", "delivered"],
-    "late-bounce": ["processed", "delivered", "bounce"],
-    "complained": ["processed", "delivered", "spamreport"],
-    "unsubscribed": ["processed", "delivered", "unsubscribe"],
+    "late-bounce": ["processed", "delivered", "bounced"],
+    "auto-reply": ["processed", "delivered", "auto-replied"],
+    "complained": ["processed", "delivered", "complained"],
+    "unsubscribed": ["processed", "delivered", "unsubscribed"],
     "silent": ["processed"],
+    "missed": ["processed", "delivered"],
 }
 
 
@@ -33,7 +35,7 @@ def test_every_outcome_is_named_here():
 @pytest.mark.parametrize(("name", "events"), HAPPENS.items())
 def test_an_outcome_happens_in_its_order_and_in_time(name, events):
     for plan in plans(name):
-        assert list(dict.fromkeys(occurrence.step.event for occurrence in plan)) == events
+        assert list(dict.fromkeys(occurrence.step.happening.value for occurrence in plan)) == events
         times = [occurrence.at for occurrence in plan]
         assert times == sorted(times)
         for occurrence in plan:
@@ -41,13 +43,13 @@ def test_an_outcome_happens_in_its_order_and_in_time(name, events):
 
 
 def test_a_deferral_happens_once_or_twice():
-    counts = Counter(sum(o.step.event == "deferred" for o in plan) for plan in plans("deferred"))
+    counts = Counter(sum(o.step.happening.value == "deferred" for o in plan) for plan in plans("deferred"))
     assert counts.keys() == {1, 2}
 
 
 def test_without_open_tracking_nothing_is_opened():
     for plan in plans("opened", open_tracking=False):
-        assert [occurrence.step.event for occurrence in plan] == ["processed", "delivered"]
+        assert [occurrence.step.happening.value for occurrence in plan] == ["processed", "delivered"]
 
 
 def test_some_events_are_posted_twice_and_some_out_of_order():
@@ -55,6 +57,15 @@ def test_some_events_are_posted_twice_and_some_out_of_order():
     assert any(len(occurrence.posts) == 2 for plan in many for occurrence in plan)
     delivered_after_open = sum(plan[1].posts[0] > plan[2].posts[0] for plan in many)
     assert 0.05 < delivered_after_open / len(many) < 0.35
+
+
+def test_every_event_is_posted_twice_and_the_last_first_when_asked():
+    for seed in range(50):
+        plan = outcomes.plan("opened", random.Random(seed), open_tracking=True, repeat=True, shuffle=True)
+        assert [len(occurrence.posts) for occurrence in plan] == [2, 2, 2]
+        firsts = [occurrence.posts[0] for occurrence in plan]
+        assert firsts == sorted(firsts, reverse=True)
+        assert max(post for occurrence in plan for post in occurrence.posts) < FULL_SECONDS
 
 
 def test_the_same_seed_gives_the_same_plan():

@@ -3,8 +3,8 @@ from copy import deepcopy
 
 import pytest
 
-from carepost.sandbox import submission
-from carepost.sandbox.submission import SubmissionRefused
+from carepost.sandbox.vendors.sendgrid import submission
+from carepost.sandbox.vendors.sendgrid.submission import SubmissionRefused
 
 GOOD = {
     "personalizations": [{"to": [{"email": "a@x.example"}], "custom_args": {"id": "1"}}],
@@ -27,11 +27,12 @@ def test_a_good_submission_is_read():
     document["personalizations"][0]["cc"] = [{"email": "b@x.example"}]
     document["tracking_settings"] = {"open_tracking": {"enable": False}}
     read = submission.read(json.dumps(document).encode())
-    assert [recipient.email for recipient in read.recipients] == ["a@x.example", "b@x.example"]
-    assert read.recipients[0].custom_args == {"id": "1", "kind": "reminder"}
-    assert read.recipients[0].headers == {"Message-ID": "<1@practice.example>"}
-    assert read.recipients[0].subject == "Hello"
-    assert (read.sender, read.open_tracking, read.dry_run) == ("desk@practice.example", False, False)
+    first = read.letters[0]
+    assert [letter.recipient for letter in read.letters] == ["a@x.example", "b@x.example"]
+    assert first.metadata == {"id": "1", "kind": "reminder"}
+    assert first.headers == {"Message-ID": "<1@practice.example>"}
+    assert first.subject == "Hello"
+    assert (first.sender, first.open_tracking, read.dry_run) == ("desk@practice.example", False, False)
 
 
 @pytest.mark.parametrize(
@@ -69,4 +70,4 @@ def test_what_is_no_json_object_is_refused(body):
 
 def test_a_template_needs_neither_subject_nor_content():
     document = {"template_id": "d-1"} | {name: GOOD[name] for name in ("from", "personalizations")}
-    assert submission.read(json.dumps(document).encode()).content == []
+    assert submission.read(json.dumps(document).encode()).letters[0].content == []

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from carepost.sandbox.message import KEPT_CHARACTERS, Letter
+
 _ADDRESS = re.compile(r"[^@\s<>]+@[^@\s<>]+")
 _RESERVED_HEADERS = frozenset({"x-sg-id", "x-sg-eid", "received", "dkim-signature", "to", "from", "cc", "bcc"}) | {
     "subject",
@@ -22,23 +24,10 @@ _MAX_CUSTOM_ARGS = 10_000  # bytes of JSON
 
 
 @dataclass(frozen=True, slots=True)
-class Recipient:
-    """One address of a submission, with the custom arguments that its events will carry."""
-
-    email: str
-    subject: str
-    headers: Mapping[str, str]
-    custom_args: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
 class Submission:
     """What one call asks to be sent. `dry_run` is SendGrid's own sandbox mode: check it, send nothing."""
 
-    sender: str
-    recipients: Sequence[Recipient]
-    content: Sequence[tuple[str, str]]
-    open_tracking: bool
+    letters: Sequence[Letter]
     dry_run: bool
 
 
@@ -73,21 +62,25 @@ def read(body: bytes) -> Submission:
     if complaints := list(_complaints(document)):
         raise SubmissionRefused(complaints)
     return Submission(
-        sender=document["from"]["email"],
-        recipients=[
-            Recipient(
-                email=to["email"],
-                subject=part.get("subject") or document.get("subject") or "",
-                headers={**document.get("headers", {}), **part.get("headers", {})},
-                custom_args={**document.get("custom_args", {}), **part.get("custom_args", {})},
-            )
+        letters=[
+            _letter(document, part, to["email"])
             for part in document["personalizations"]
             for kind in ("to", "cc", "bcc")
             for to in part.get(kind, [])
         ],
-        content=[(part["type"], part["value"]) for part in document.get("content", [])],
-        open_tracking=_switch(document, "tracking_settings", "open_tracking", default=True),
         dry_run=_switch(document, "mail_settings", "sandbox_mode", default=False),
+    )
+
+
+def _letter(document: dict[str, Any], part: dict[str, Any], recipient: str) -> Letter:
+    return Letter(
+        sender=document["from"]["email"],
+        recipient=recipient,
+        subject=part.get("subject") or document.get("subject") or "",
+        headers={**document.get("headers", {}), **part.get("headers", {})},
+        metadata={**document.get("custom_args", {}), **part.get("custom_args", {})},
+        content=[(part["type"], part["value"][:KEPT_CHARACTERS]) for part in document.get("content", [])],
+        open_tracking=_switch(document, "tracking_settings", "open_tracking", default=True),
     )
 
 
