@@ -5,17 +5,21 @@ import binascii
 import hmac
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from starlette.requests import Request
-from starlette.routing import BaseRoute
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope
 
 from carepost.sandbox import process
 from carepost.sandbox.faults import Fault, Faults
 from carepost.sandbox.message import Letter
 from carepost.sandbox.post_office import Account, PostOffice
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 ADDRESS = re.compile(r"[^@\s<>,;\"]+@[^@\s<>,;\"]+")
 _MAILBOX = re.compile(r'\s*(?:(?P<name>"(?:[^"\\]|\\.)*"|[^<>"]*?)\s*<(?P<angle>[^<>]*)>|(?P<bare>[^<>\s"]+))\s*')
@@ -29,6 +33,19 @@ class Vendor(Protocol):
 
     def routes(self) -> Sequence[BaseRoute]:
         """Its endpoints, at the paths that the vendor documents."""
+
+
+class RouteWhen(Route):
+    """A route that is one only for some requests, where two vendors have the same path."""
+
+    def __init__(self, path: str, endpoint: Endpoint, methods: Sequence[str], when: Callable[[Request], bool]) -> None:
+        super().__init__(path, endpoint, methods=list(methods))
+        self._when = when
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] == "http" and not self._when(Request(scope)):
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 class TooLarge(Exception):
