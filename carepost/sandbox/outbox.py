@@ -109,20 +109,23 @@ class Outbox:
         body = self._courier.body(batch)
         give_up_at = time.monotonic() + self._pace.retry_for
         pauses = iter(self._courier.pauses(batch))
-        while not await self._post(batch, body):
+        while not self._is_settled(status := await self._post(batch, body)):
             pause = self._pace.pause(next(pauses, -1.0))
             if pause < 0 or time.monotonic() + pause > give_up_at or len(self._posting) > _MAX_WAITING:
                 return
             await asyncio.sleep(pause * self._rng.uniform(0.8, 1.2))
-        if self._rng.random() < _POSTED_AGAIN:
+        if status is not None and status < 300 and self._rng.random() < _POSTED_AGAIN:
             await asyncio.sleep(self._pace.scale)
             await self._post(batch, body)
 
-    async def _post(self, batch: Sequence[SandboxEvent], body: bytes) -> bool:
-        """Whether that settled the batch."""
+    def _is_settled(self, status: int | None) -> bool:
+        return not self._courier.url() or (status is not None and self._courier.settles(status))
+
+    async def _post(self, batch: Sequence[SandboxEvent], body: bytes) -> int | None:
+        """The status of the answer; None where there was none, or nothing was posted."""
         url = self._courier.url()
         if not url:
-            return True
+            return None
         status, error = None, None
         async with self._slots:
             at = time.time()
@@ -133,4 +136,4 @@ class Outbox:
                 error = type(problem).__name__
         for event in batch:
             event.posts.append(Post(at, status, error))
-        return status is not None and self._courier.settles(status)
+        return status

@@ -1,6 +1,7 @@
 import asyncio
 import base64
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -27,6 +28,7 @@ class Receiver:
         self.url = ""
         self.posts: list[tuple[dict[str, str], bytes]] = []
         self.answers: list[int] = []
+        self._about: re.Pattern[bytes] = re.compile(b"")
         self._changed = asyncio.Condition()
 
     async def endpoint(self, request: Request) -> Response:
@@ -34,7 +36,11 @@ class Receiver:
         async with self._changed:
             self.posts.append((dict(request.headers), body))
             self._changed.notify_all()
-        return Response(status_code=self.answers.pop(0) if self.answers else 200)
+        return Response(status_code=self.answers.pop(0) if self.answers and self._about.search(body) else 200)
+
+    def answers_to(self, about: bytes, answers: list[int]) -> None:
+        """Answers the next POSTs about something like this."""
+        self._about, self.answers = re.compile(about), list(answers)
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Waits until it holds, and fails after the deadline."""

@@ -92,7 +92,8 @@ class AmazonSes:
         # A set that publishes opens is one whose emails carry the image.
         tracked = any("OPEN" in destination.types for destination in self._sets.get(name, {}).values())
         message_id = events.new_id()
-        letters = [replace(letter, open_tracking=tracked) for letter in letters]
+        override = letters[0].extra["opens"]
+        letters = [replace(letter, open_tracking=tracked if override is None else override) for letter in letters]
         await self._counter.take(request, self._account, message_id, letters, fault)
         return JSONResponse({"MessageId": message_id})
 

@@ -21,6 +21,7 @@ _FIELDS = frozenset({"FromEmailAddress", "FromEmailAddressIdentityArn", "Destina
     "Content",
     "EmailTags",
     "ConfigurationSetName",
+    "ConfigurationOverrides",
     "EndpointId",
     "TenantName",
     "ListManagementOptions",
@@ -42,7 +43,7 @@ class SubmissionRefused(Exception):
 def read(body: bytes) -> Sequence[Letter]:
     """One letter for each recipient; raises `SubmissionRefused` with the first thing that is wrong.
 
-    `extra` has the configuration set. Opens are left to it.
+    `extra` has the configuration set, and what overrides it: `opens` is None where its settings count.
     """
     try:
         fields = json_object(body)
@@ -58,6 +59,7 @@ def read(body: bytes) -> Sequence[Letter]:
     recipients = _recipients(fields.get("Destination", {}), message)
     tags = _tags(fields.get("EmailTags", [])) | _header_tags(str(message.get("X-SES-MESSAGE-TAGS", "")))
     name = fields.get("ConfigurationSetName") or str(message.get("X-SES-CONFIGURATION-SET", ""))
+    opens = _opens(fields.get("ConfigurationOverrides", {}))
     parts = [(kind, part) for kind in ("plain", "html") if (part := message.get_body((kind,)))]
     return [
         Letter(
@@ -68,7 +70,7 @@ def read(body: bytes) -> Sequence[Letter]:
             metadata=tags,
             content=[(f"text/{kind}", part.get_content()[:KEPT_CHARACTERS]) for kind, part in parts],
             open_tracking=True,
-            extra={"configuration_set": name, "to": recipients},
+            extra={"configuration_set": name, "to": recipients, "opens": opens},
         )
         for recipient in recipients
     ]
@@ -128,6 +130,15 @@ def _recipients(destination: Any, message: EmailMessage) -> Sequence[str]:
     if not 1 <= len(found) <= _MAX_RECIPIENTS:
         raise SubmissionRefused(f"Recipient count is not between 1 and {_MAX_RECIPIENTS}.")
     return found
+
+
+def _opens(overrides: Any) -> bool | None:
+    """ "TrackingConfigurationOverrides"."""
+    tracking = overrides.get("Tracking", {}) if isinstance(overrides, dict) else None
+    names = {"OpenTrackingEnabled", "ClickTrackingEnabled"}
+    if not isinstance(tracking, dict) or tracking.keys() - names or set(tracking.values()) - {"ENABLED", "DISABLED"}:
+        raise SubmissionRefused("ConfigurationOverrides: Tracking switches are ENABLED or DISABLED.")
+    return tracking["OpenTrackingEnabled"] == "ENABLED" if "OpenTrackingEnabled" in tracking else None
 
 
 def _tags(listed: Any) -> dict[str, str]:

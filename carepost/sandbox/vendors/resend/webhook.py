@@ -67,8 +67,8 @@ class Endpoint:
         return orjson.dumps(events[0].body)
 
     def headers(self, events: Sequence[SandboxEvent], body: bytes) -> Mapping[str, str]:
-        # The id is the event's over all tries, the timestamp the try's.
-        svix_id = f"msg_{hashlib.sha256(f'{self.id}/{events[0].id}'.encode()).hexdigest()[:27]}"
+        # The id is the event's, over all tries and endpoints; the timestamp is the try's.
+        svix_id = f"msg_{hashlib.sha256(events[0].id.encode()).hexdigest()[:27]}"
         timestamp = str(int(time.time()))
         signed = f"{svix_id}.{timestamp}.".encode() + body
         signature = base64.b64encode(hmac.digest(self._key, signed, "sha256")).decode()
