@@ -40,7 +40,7 @@ class ExplanationCode(Enum):
     DELIVERED = "delivered"
     """Delivered; an open shows only where the email program loads images."""
     LOADED_BY_PROXY = "loaded_by_proxy"
-    """Delivered, and loaded by a mail proxy or scanner only, which proves no reader."""
+    """Loaded by a mail proxy or scanner only, which proves no reader; delivered, where this ESP reports deliveries."""
     TRACKING_OFF = "tracking_off"
     """Delivered; open tracking is off for this patient."""
     OPENS_UNKNOWN = "opens_unknown"
@@ -248,10 +248,7 @@ def _sent(facts: Facts, now: datetime, silence: timedelta) -> Explanation:
             ExplanationCode.BEFORE_TRACKING, "It was sent before tracking began, so nothing beyond Sent is known."
         )
     if facts.capabilities is not None and not facts.capabilities.delivery:
-        return Explanation(
-            ExplanationCode.PROVIDER_CANNOT_CONFIRM,
-            f"This email service does not report deliveries; silence is normal.{_twice(facts)}",
-        )
+        return _sent_without_answers(facts)
     if facts.ambiguous:
         return Explanation(
             ExplanationCode.MAY_ARRIVE_TWICE,
@@ -275,6 +272,26 @@ def _sent(facts: Facts, now: datetime, silence: timedelta) -> Explanation:
     )
 
 
+def _sent_without_answers(facts: Facts) -> Explanation:
+    """Sent through an ESP that reports no deliveries: what came back would show, and so would an open."""
+    twice = _twice(facts)
+    if facts.machine_opened:
+        return Explanation(
+            ExplanationCode.LOADED_BY_PROXY,
+            "This email service does not report deliveries. A mail proxy or scanner loaded the email, so it reached a "
+            f"mail server; that does not show whether anybody read it.{twice}",
+        )
+    delayed = " The destination put it off; whether it arrived later does not show." if facts.deferred else ""
+    shows_opens = facts.track_opens and facts.capabilities is not None and facts.capabilities.opens
+    opens = " An open would show, if the email program loads images." if shows_opens else ""
+    return Explanation(
+        ExplanationCode.PROVIDER_CANNOT_CONFIRM,
+        "This email service does not report deliveries, so silence is normal; a return would show."
+        f"{opens}{delayed}{twice}",
+        "If it matters, call the patient." if facts.deferred else "",
+    )
+
+
 def _delivered(facts: Facts) -> Explanation:
     twice = _twice(facts)
     if facts.complained:
@@ -289,15 +306,15 @@ def _delivered(facts: Facts) -> Explanation:
             f"It was delivered, and the patient unsubscribed by it.{twice}",
             "Ask the patient how they want to be reached.",
         )
-    if not facts.track_opens:
-        return Explanation(
-            ExplanationCode.TRACKING_OFF,
-            f"It was delivered. Open tracking is off for this patient, so an open does not show.{twice}",
-        )
     if facts.capabilities is not None and not facts.capabilities.opens:
         return Explanation(
             ExplanationCode.OPENS_UNKNOWN,
             f"It was delivered. This email service does not report opens.{twice}",
+        )
+    if not facts.track_opens:
+        return Explanation(
+            ExplanationCode.TRACKING_OFF,
+            f"It was delivered. Open tracking is off for this patient, so an open does not show.{twice}",
         )
     if facts.machine_opened:
         return Explanation(

@@ -12,19 +12,23 @@ from hypothesis import strategies as st
 
 from mail.explanation import Explanation, ExplanationCode, Facts, explain
 from mail.failure import Failure, FailureKind
-from mail.providers.base import Capabilities
+from mail.providers.base import Capabilities, Proof
 from mail.status import AccountKind, MessageStatus, Verdict, status_of
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 SILENCE = timedelta(hours=72)
 JUST_NOW = NOW - timedelta(minutes=1)
-ALL = Capabilities(delivery=True, opens=True, machine_opens=True, tracking_switch=True, metadata=True, idempotency=True)
-NO_DELIVERIES = Capabilities(
-    delivery=False, opens=True, machine_opens=True, tracking_switch=True, metadata=True, idempotency=True
+ALL = Capabilities(
+    delivery=True,
+    opens=True,
+    machine_opens=True,
+    tracking_switch=True,
+    metadata=True,
+    idempotency=True,
+    proof=Proof.SIGNATURE,
 )
-NO_OPENS = Capabilities(
-    delivery=True, opens=False, machine_opens=True, tracking_switch=True, metadata=True, idempotency=True
-)
+NO_DELIVERIES = replace(ALL, delivery=False)
+NO_OPENS = replace(ALL, opens=False)
 REPLY = "550 5.1.1 No such user here"
 CHANGES: list[dict[str, Any]] = [
     {},
@@ -124,12 +128,19 @@ def test_any_facts_are_explained_in_whole_sentences_and_a_failure_says_what_to_d
         ({"sent_at": NOW - SILENCE + timedelta(microseconds=1)}, "AWAITING_ANSWER"),
         ({"sent_at": NOW - SILENCE, "deferred": True}, "NOT_CONFIRMED"),
         ({"capabilities": NO_DELIVERIES, "sent_at": NOW - SILENCE}, "PROVIDER_CANNOT_CONFIRM"),
+        ({"capabilities": NO_DELIVERIES, "deferred": True}, "PROVIDER_CANNOT_CONFIRM"),
+        ({"capabilities": NO_DELIVERIES, "machine_opened": True}, "LOADED_BY_PROXY"),
+        ({"capabilities": NO_DELIVERIES, "verdict": Verdict.OPENED}, "OPENED"),
+        ({"capabilities": NO_DELIVERIES, "verdict": Verdict.DELIVERED, "complained": True}, "COMPLAINED"),
+        ({"capabilities": NO_DELIVERIES, "verdict": Verdict.RETURNED}, "NOT_DELIVERED"),
+        ({"capabilities": NO_OPENS, "sent_at": NOW - SILENCE}, "NOT_CONFIRMED"),
         ({"kind": AccountKind.GMAIL}, "OWN_SERVER"),
         ({"kind": AccountKind.SMTP, "verdict": Verdict.RETURNED}, "OWN_SERVER"),
         ({"limit": Verdict.SENT, "verdict": Verdict.OPENED}, "BEFORE_TRACKING"),
         ({"verdict": Verdict.DELIVERED}, "DELIVERED"),
         ({"verdict": Verdict.DELIVERED, "track_opens": False}, "TRACKING_OFF"),
         ({"verdict": Verdict.DELIVERED, "capabilities": NO_OPENS}, "OPENS_UNKNOWN"),
+        ({"verdict": Verdict.DELIVERED, "capabilities": NO_OPENS, "track_opens": False}, "OPENS_UNKNOWN"),
         ({"verdict": Verdict.DELIVERED, "machine_opened": True}, "LOADED_BY_PROXY"),
         ({"verdict": Verdict.DELIVERED, "complained": True, "machine_opened": True}, "COMPLAINED"),
         ({"verdict": Verdict.DELIVERED, "unsubscribed": True}, "UNSUBSCRIBED"),
@@ -165,6 +176,18 @@ def test_a_return_for_good_is_explained_by_its_failure_and_quotes_the_server(kin
     said = explained(verdict=Verdict.RETURNED, failure=Failure(kind, 550, "5.1.1", REPLY))
     assert said.code is ExplanationCode[code]
     assert said.text.endswith(f" The server said: {REPLY}")
+
+
+def test_an_esp_without_deliveries_says_what_would_show_all_the_same() -> None:
+    text = "This email service does not report deliveries, so silence is normal; a return would show."
+    opens = " An open would show, if the email program loads images."
+    delayed = " The destination put it off; whether it arrived later does not show."
+    assert explained(capabilities=NO_DELIVERIES).text == text + opens
+    assert explained(capabilities=NO_DELIVERIES, track_opens=False).text == text
+    neither = replace(NO_DELIVERIES, opens=False)
+    assert explained(capabilities=neither) == Explanation(ExplanationCode.PROVIDER_CANNOT_CONFIRM, text)
+    said = explained(capabilities=neither, deferred=True)
+    assert (said.text, said.next_step) == (text + delayed, "If it matters, call the patient.")
 
 
 def test_a_return_after_an_open_says_both() -> None:
