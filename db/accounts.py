@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -10,13 +9,24 @@ import orjson
 
 from db.pool import TENANT, Connection, Pool
 from db.sealing import Sealer
+from mail.advice import Notes
 from mail.ids import AccountId, PracticeId
 from mail.message import Address
 from mail.status import AccountKind
 
 _CREDENTIALS = "sending_account.credentials"
 _SECRETS = "sending_account.webhook_secrets"
-_COLUMNS = "id, kind, provider, name, from_name, from_email, reply_to, is_default, last_event_at, signature_failures"
+_COLUMNS = (
+    "id, kind, provider, name, from_name, from_email, reply_to, is_default, last_event_at, signature_failures, "
+    "signature_failed_at, webhook_confirmed_at, credentials_refused_at, credentials_refusal, credentials_checked_at, "
+    "credentials_ok, credentials_text, credentials_expire_at, asking_refused_at, told_at"
+)
+# What was known of the old key says nothing of the new one: it is checked and asked with at once.
+_CREDENTIALS_CHANGED = (
+    ", credentials_changed_at = now(), credentials_refused_at = NULL, credentials_refusal = NULL, "
+    "credentials_checked_at = NULL, credentials_ok = NULL, credentials_text = NULL, credentials_expire_at = NULL, "
+    "asking_refused_at = NULL, look_at = now(), ask_at = now()"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +40,7 @@ class Account:
     sender: Address
     reply_to: Address | None
     is_default: bool
-    last_event_at: datetime | None
-    signature_failures: int
-
-
-@dataclass(frozen=True, slots=True)
-class AccountCounts:
-    """Counts for an account's health: sent messages without any answer since `silence`, webhooks that
-    could not be read, events that match no message."""
-
-    unconfirmed: int
-    unreadable: int
-    parked: int
+    notes: Notes
 
 
 async def list_accounts(pool: Pool, practice_id: PracticeId) -> Sequence[Account]:
@@ -129,8 +128,8 @@ async def update_account(
     row = await connection.fetchrow(
         "UPDATE sending_account SET name = coalesce($3, name), from_name = coalesce($4, from_name), "
         "from_email = coalesce($5, from_email), reply_to = nullif(coalesce($6, reply_to), ''), "
-        "is_default = coalesce($7, is_default), credentials = coalesce($8, credentials) "
-        f"WHERE practice_id = $1 AND id = $2 RETURNING {_COLUMNS}",
+        "is_default = coalesce($7, is_default), credentials = coalesce($8, credentials)"
+        f"{'' if sealed is None else _CREDENTIALS_CHANGED} WHERE practice_id = $1 AND id = $2 RETURNING {_COLUMNS}",
         practice_id,
         account_id,
         name,
@@ -160,7 +159,7 @@ async def set_webhook_secrets(
     connection: Connection, sealer: Sealer, practice_id: PracticeId, account_id: UUID, secrets: Sequence[str]
 ) -> Account | None:
     row = await connection.fetchrow(
-        "UPDATE sending_account SET webhook_secrets = $3, signature_failures = 0 "
+        "UPDATE sending_account SET webhook_secrets = $3, signature_failures = 0, signature_failed_at = NULL "
         f"WHERE practice_id = $1 AND id = $2 RETURNING {_COLUMNS}",
         practice_id,
         account_id,
@@ -184,34 +183,6 @@ async def find_webhook_secrets(
         return None
     secrets: list[str] = orjson.loads(sealer.open(sealed, _SECRETS, practice_id, account_id))
     return secrets
-
-
-async def count_signature_failure(connection: Connection, practice_id: PracticeId, account_id: UUID) -> None:
-    await connection.execute(
-        "UPDATE sending_account SET signature_failures = signature_failures + 1 WHERE practice_id = $1 AND id = $2",
-        practice_id,
-        account_id,
-    )
-
-
-async def count_for_health(
-    pool: Pool, practice_id: PracticeId, ids: Sequence[UUID], since: datetime, until: datetime
-) -> dict[AccountId, AccountCounts]:
-    """Counts per account over messages sent between `since` and `until`."""
-    rows = await pool.fetch(
-        TENANT + "SELECT wanted.id, c.* FROM tenant CROSS JOIN unnest($2::uuid[]) AS wanted(id) CROSS JOIN LATERAL ("
-        "SELECT (SELECT count(*) FROM message m WHERE m.practice_id = tenant.practice_id AND m.verdict = 'sent' "
-        "    AND m.account_id = wanted.id AND m.id >= uuid_floor($3) AND m.id < uuid_floor($4)) AS unconfirmed, "
-        "(SELECT count(*) FROM webhook_delivery d WHERE d.practice_id = tenant.practice_id "
-        "    AND d.account_id = wanted.id AND d.error IS NOT NULL) AS unreadable, "
-        "(SELECT count(*) FROM parked_event e WHERE e.practice_id = tenant.practice_id "
-        "    AND e.account_id = wanted.id) AS parked OFFSET 0) c",
-        practice_id,
-        ids,
-        since,
-        until,
-    )
-    return {row["id"]: AccountCounts(row["unconfirmed"], row["unreadable"], row["parked"]) for row in rows}
 
 
 async def _lock_default(connection: Connection, practice_id: PracticeId, account_id: UUID) -> None:
@@ -242,6 +213,18 @@ def _account(row: asyncpg.Record) -> Account:
         sender=Address(row["from_email"], row["from_name"]),
         reply_to=Address(row["reply_to"]) if row["reply_to"] else None,
         is_default=row["is_default"],
-        last_event_at=row["last_event_at"],
-        signature_failures=row["signature_failures"],
+        notes=Notes(
+            last_event_at=row["last_event_at"],
+            signature_failures=row["signature_failures"],
+            signature_failed_at=row["signature_failed_at"],
+            webhook_confirmed_at=row["webhook_confirmed_at"],
+            key_refused_at=row["credentials_refused_at"],
+            refusal=row["credentials_refusal"],
+            key_checked_at=row["credentials_checked_at"],
+            key_ok=row["credentials_ok"],
+            key_text=row["credentials_text"],
+            key_expires_at=row["credentials_expire_at"],
+            asking_refused_at=row["asking_refused_at"],
+            told_at=row["told_at"],
+        ),
     )

@@ -77,7 +77,7 @@ async def take_pending(
         practice_id,
         limit,
     )
-    return [_delivery(sealer, practice_id, row) for row in rows]
+    return [open_delivery(sealer, practice_id, row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ async def touch_accounts(connection: Connection, practice_id: PracticeId, seen: 
     )
 
 
-def _delivery(sealer: Sealer, practice_id: PracticeId, row: asyncpg.Record) -> Delivery:
+def open_delivery(sealer: Sealer, practice_id: PracticeId, row: asyncpg.Record) -> Delivery:
     try:
         body = sealer.open(row["body"], _BODY, practice_id, row["id"])
     except SealBroken:

@@ -44,7 +44,8 @@ class Due:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right to send one message until the lease ends. `number` is the attempt's number and its fencing token:
-    once another attempt has begun, what this one writes is refused. `body` is None when its seal doesn't open."""
+    once another attempt has begun, what this one writes is refused. `body` is None when its seal doesn't open.
+    `account_refused` says that the last send was refused for the account's key."""
 
     practice_id: PracticeId
     message_id: MessageId
@@ -60,6 +61,8 @@ class Claim:
     track_opens: bool
     queued_at: datetime
     first_due: datetime
+    started_at: datetime
+    account_refused: bool
 
 
 async def find_due(dispatcher: Pool, limit: int) -> Sequence[Due]:
@@ -86,7 +89,8 @@ async def claim(
             WHERE m.practice_id = $1 AND m.id = $2 AND m.verdict = 'queued' AND m.due_at <= now()
                 AND a.practice_id = m.practice_id AND a.id = m.account_id
                 AND p.practice_id = m.practice_id AND p.id = m.patient_id
-            RETURNING m.*, a.provider, a.from_name, a.from_email, a.reply_to, p.name AS patient_name
+            RETURNING m.*, a.provider, a.from_name, a.from_email, a.reply_to, p.name AS patient_name,
+                a.credentials_refused_at IS NOT NULL AS account_refused
         ), abandoned AS (
             UPDATE attempt t SET ended_at = now(), outcome = 'abandoned' FROM claimed c
             WHERE t.practice_id = c.practice_id AND t.message_id = c.id AND t.ended_at IS NULL
@@ -128,6 +132,8 @@ async def claim(
         track_opens=row["track_opens"],
         queued_at=row["queued_at"],
         first_due=row["scheduled_at"] or row["queued_at"],
+        started_at=row["now"],
+        account_refused=row["account_refused"],
     )
 
 

@@ -21,3 +21,13 @@ def next_attempt(
         delay = max(delay, min(asked, LONGEST_DELAY * 6))
     due = now + delay
     return due if due <= first_due + GIVE_UP_AFTER else None
+
+
+ASK_AGAIN: Final = (timedelta(hours=1), timedelta(hours=4), timedelta(days=1), timedelta(days=3))
+LONGEST_ASKED: Final = timedelta(days=14)
+"""A message of which nothing was heard for so long won't be answered any more."""
+
+
+def ask_again(asks: int) -> timedelta:
+    """How long after question number `asks` (from 1) about a message the next one is worth it."""
+    return ASK_AGAIN[min(asks, len(ASK_AGAIN)) - 1]

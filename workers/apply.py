@@ -5,7 +5,7 @@ exactly once however often it is tried.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 
 from db import inbox
+from db.confirmations import want_confirmation
 from db.events import Matched, record_events
 from db.inbox import Applied, Delivery
 from db.parked import Unmatched, find_practices_with_parked, join_parked, match_events, park
@@ -40,10 +41,14 @@ class _Read:
 class Applier:
     """Works the inbox off, in any number of processes at once."""
 
-    def __init__(self, database: Database, sealer: Sealer, jobs: Jobs) -> None:
+    def __init__(
+        self, database: Database, sealer: Sealer, jobs: Jobs, wants_confirmation: Callable[[], None] = lambda: None
+    ) -> None:
         self._database = database
         self._sealer = sealer
         self._jobs = jobs
+        self._wants_confirmation = wants_confirmation
+        self._confirmation_wanted = False
 
     async def apply_pending(self) -> int:
         """Applies what is pending in every practice and isn't in another worker's hands; returns how many webhooks."""
@@ -75,8 +80,12 @@ class Applier:
             _log.exception("a batch could not be applied; going one by one", practice=str(practice_id))
             async with self._database.tenant(practice_id) as connection:
                 count, changed = await self._apply_batch(connection, practice_id, 1, careful=True)
-        if changed:
+        if changed or count:
+            # Also when no message changed: what is unreadable or parked shows in the health of the account.
             await self._jobs.announce(practice_id)
+        if self._confirmation_wanted:
+            self._confirmation_wanted = False
+            self._wants_confirmation()
         return count
 
     async def _apply_batch(
@@ -110,6 +119,9 @@ class Applier:
             practice_id,
             [_applied(entry, lost.get(entry.delivery.id, 0), refused[entry.delivery.id]) for entry in reads],
         )
+        wanted = [entry.delivery.id for entry in reads if entry.reading.confirmation is not None]
+        await want_confirmation(connection, practice_id, wanted)
+        self._confirmation_wanted |= bool(wanted)
         return len(reads), changed
 
 

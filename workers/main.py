@@ -21,7 +21,9 @@ from db.sealing import Sealer
 from mail.ids import PracticeId
 from workers import jobs
 from workers.apply import Applier
+from workers.confirm import Confirmer
 from workers.jobs import Jobs
+from workers.reconcile import Reconciler
 from workers.send import Sender
 from workers.sweep import Sweeper
 from workers.transports.http import HttpTransport
@@ -37,7 +39,8 @@ _log = structlog.get_logger("carepost.worker")
 class WorkerConfig:
     """What a worker needs to know. `lease` is how long a claim on a message holds, `sweep_interval` how far apart
     the sweeper's rounds are, `poll_delay` in seconds how soon arq sees a job. `sns_url` stands in for AWS's own hosts
-    of SNS: for a sandbox. `allowed_networks` are reached besides the internet."""
+    of SNS: for a sandbox. `allowed_networks` are reached besides the internet. `ask_after` is how long an answer may
+    take before the ESP is asked for it, `look_every` how far apart the looks are that a worker takes at one account."""
 
     database_url: str
     redis_url: str
@@ -46,6 +49,8 @@ class WorkerConfig:
     sweep_interval: timedelta = timedelta(seconds=10)
     poll_delay: float = 0.01
     enqueue: bool = True
+    ask_after: timedelta = timedelta(hours=1)
+    look_every: timedelta = timedelta(minutes=5)
     sns_url: str | None = None
     allowed_networks: tuple[Network, ...] = ()
 
@@ -66,12 +71,24 @@ async def run_worker(config: WorkerConfig, stop: asyncio.Event) -> None:
         hurry = Jobs(client, enabled=config.enqueue)
         name = f"{socket.gethostname()}:{os.getpid()}"
         sender = Sender(database, config.sealer, hurry, http, smtp, worker=name, lease=config.lease)
-        applier = Applier(database, config.sealer, hurry)
+        confirmer = Confirmer(database, config.sealer, hurry, http, config.sweep_interval)
+        applier = Applier(database, config.sealer, hurry, confirmer.wake)
+        reconciler = Reconciler(
+            database,
+            config.sealer,
+            hurry,
+            http,
+            after=config.ask_after,
+            look_every=config.look_every,
+            interval=config.sweep_interval,
+        )
         sweeper = Sweeper(database, sender, applier, config.sweep_interval)
         _log.info("worker is ready", worker=name)
         tasks = [
             asyncio.create_task(sweeper.run(stop), name="sweeper"),
             asyncio.create_task(_run_jobs(config, sender, applier, stop), name="jobs"),
+            asyncio.create_task(confirmer.run(stop), name="confirmer"),
+            asyncio.create_task(reconciler.run(stop), name="reconciler"),
         ]
         await stop.wait()
         _, late = await asyncio.wait(tasks, timeout=_DRAIN_SECONDS + 5)

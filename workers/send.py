@@ -6,7 +6,7 @@ without an outcome, which the next claim finds and explains.
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 from uuid import UUID
@@ -14,9 +14,10 @@ from uuid import UUID
 import structlog
 
 from db import accounts, outbox
+from db.account_health import clear_refusal, note_refusal
 from db.errors import SealBroken
 from db.outbox import AttemptOutcome, Claim
-from db.pool import Database
+from db.pool import Connection, Database
 from db.sealing import Sealer
 from mail.errors import MailError
 from mail.event import Event, EventKind
@@ -38,7 +39,8 @@ _log = structlog.get_logger("carepost.send")
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What came of an attempt; `due_at` is when to try again, None when it's over."""
+    """What came of an attempt; `due_at` is when to try again, None when it's over. `refusal` is what the ESP or server
+    said when it refused the account itself, whatever the email."""
 
     outcome: AttemptOutcome
     kind: EventKind
@@ -46,6 +48,7 @@ class _Outcome:
     detail: str = ""
     provider_message_id: str | None = None
     due_at: datetime | None = None
+    refusal: str | None = None
 
 
 class Sender:
@@ -93,6 +96,8 @@ class Sender:
                 provider_message_id=result.provider_message_id,
                 due_at=result.due_at,
             )
+            if kept:
+                await _note_account(connection, claim, result)
         if not kept:
             _log.warning("lease was lost; outcome discarded", message=str(claim.message_id), attempt=claim.number)
             return
@@ -102,20 +107,21 @@ class Sender:
 
     async def _attempt(self, claim: Claim) -> _Outcome:
         """Hands the email over and says what came of it; raises nothing."""
+        refusal: str | None = None
         try:
             async with asyncio.timeout((self._lease * 2 / 3).total_seconds()):
-                answer = await self._hand_over(claim)
+                answer, refusal = await self._hand_over(claim)
         except TransportRefused as error:
-            answer = Refused(error.failure)
+            answer, refusal = Refused(error.failure), _refusal(error.failure)
         except TransportUnavailable as error:
-            answer = TryAgain(error.failure)
+            answer, refusal = TryAgain(error.failure), _refusal(error.failure)
         except TransportAmbiguous as error:
             return self._again(claim, error.failure, ambiguous=not _is_idempotent(claim))
         except TimeoutError:
             failure = Failure(FailureKind.UNREACHABLE, reason="The mail server took too long to answer.")
             return self._again(claim, failure, ambiguous=not _is_idempotent(claim))
         except MailError as error:
-            answer = Refused(Failure(FailureKind.ACCOUNT, reason=str(error)))
+            answer, refusal = Refused(Failure(FailureKind.ACCOUNT, reason=str(error))), str(error)
         except SealBroken as error:
             # A key is missing among SECRET_KEY; once the operator has put it back, the email goes out.
             answer = TryAgain(Failure(FailureKind.ACCOUNT, reason=str(error)))
@@ -131,12 +137,15 @@ class Sender:
                     provider_message_id=answer.provider_message_id,
                 )
             case Refused():
-                return _Outcome(AttemptOutcome.REFUSED, EventKind.FAILED, answer.failure, "refused for good")
+                return _Outcome(
+                    AttemptOutcome.REFUSED, EventKind.FAILED, answer.failure, "refused for good", refusal=refusal
+                )
             case TryAgain():
-                return self._again(claim, answer.failure, asked=answer.after)
+                return replace(self._again(claim, answer.failure, asked=answer.after), refusal=refusal)
         assert_never(answer)
 
-    async def _hand_over(self, claim: Claim) -> Answer:
+    async def _hand_over(self, claim: Claim) -> tuple[Answer, str | None]:
+        """The answer, and what was said where the account itself is refused."""
         if claim.body is None:
             raise SealBroken("The email was sealed with a key that is not among SECRET_KEY.")
         async with self._database.tenant(claim.practice_id) as connection:
@@ -154,9 +163,13 @@ class Sender:
         )
         if claim.account_kind is not AccountKind.ESP:
             # It knows whether the email had left when time is up, so its time is up first.
-            return await self._smtp.send(smtp_server(claim.account_kind, credentials), email, within=self._lease * 0.6)
+            server = smtp_server(claim.account_kind, credentials)
+            answer = await self._smtp.send(server, email, within=self._lease * 0.6)
+            return answer, None if isinstance(answer, Accepted) else _refusal(answer.failure)
         esp = provider(claim.provider or "")
-        return esp.read_answer(await self._http.send(esp.send_request(email, credentials)))
+        response = await self._http.send(esp.send_request(email, credentials))
+        answer = esp.read_answer(response)
+        return answer, None if isinstance(answer, Accepted) else _refusal(answer.failure, response.status)
 
     def _again(
         self, claim: Claim, failure: Failure, *, ambiguous: bool = False, asked: timedelta | None = None
@@ -172,6 +185,22 @@ class Sender:
             detail = "the connection ended before the server answered"
             return _Outcome(AttemptOutcome.AMBIGUOUS, EventKind.ATTEMPT_AMBIGUOUS, failure, detail, due_at=due_at)
         return _Outcome(AttemptOutcome.DEFERRED, EventKind.ATTEMPT_DEFERRED, failure, "put off", due_at=due_at)
+
+
+def _refusal(failure: Failure, status: int | None = None) -> str | None:
+    """What was said when an account is refused, by the HTTP status or the kind of the failure; None for any other
+    failure, and for a limit of the moment (429), which is no fault of the key."""
+    if status in {401, 403} or (failure.kind is FailureKind.ACCOUNT and status != 429):
+        return failure.reason or f"HTTP {status}"
+    return None
+
+
+async def _note_account(connection: Connection, claim: Claim, result: _Outcome) -> None:
+    """Notes on the account that it is refused, or that it no longer is."""
+    if result.refusal is not None:
+        await note_refusal(connection, claim.practice_id, claim.account_id, result.refusal, claim.started_at)
+    elif result.outcome is AttemptOutcome.ACCEPTED and claim.account_refused:
+        await clear_refusal(connection, claim.practice_id, claim.account_id)
 
 
 def _is_idempotent(claim: Claim) -> bool:

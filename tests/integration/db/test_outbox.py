@@ -113,6 +113,8 @@ async def test_a_claim_carries_everything_that_the_transport_needs(
         track_opens=True,
         queued_at=queued_at,
         first_due=queued_at,
+        started_at=claimed.started_at,
+        account_refused=False,
     )
 
 
