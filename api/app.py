@@ -65,7 +65,7 @@ def create_app(config: ApiConfig) -> ASGIApp:
             WebSocketRoute("/graphql", graphql),
             Route("/healthz", healthz),
             Route("/readyz", Readiness(database, live).__call__),
-            Route("/metrics", Metrics(live).__call__),
+            Route("/metrics", Metrics(database, live).__call__),
         ],
         middleware=middleware,
         lifespan=lifespan,

@@ -14,13 +14,14 @@ from api.auth import Principal, Unauthenticated
 from api.config import ApiConfig
 from api.live import LiveHub
 from api.webhooks.secrets import WebhookSecrets
-from db import accounts, events, messages, patients, practices
-from db.accounts import Account, AccountCounts
+from db import account_health, accounts, events, messages, patients, practices
+from db.accounts import Account
 from db.events import StoredEvent
 from db.messages import Body, Message, MessageFilter, Page
 from db.patients import Patient
 from db.pool import Database
 from db.practices import Practice
+from mail.advice import Counts
 from mail.ids import PracticeId
 from mail.status import Verdict, tracked_from
 from workers.jobs import Jobs
@@ -128,7 +129,7 @@ class Loaders:
         self.account: DataLoader[UUID, Account | None] = DataLoader(self._accounts, cache=False)
         self.message: DataLoader[UUID, Message | None] = DataLoader(self._messages, cache=False)
         self.body: DataLoader[UUID, Body | None] = DataLoader(self._bodies, cache=False)
-        self.health: DataLoader[UUID, AccountCounts] = DataLoader(self._health, cache=False)
+        self.health: DataLoader[UUID, Counts] = DataLoader(self._health, cache=False)
         self.events: DataLoader[EventsKey, list[StoredEvent]] = DataLoader(self._events, cache=False)
         self.messages_of: DataLoader[PageKey, Page] = DataLoader(self._messages_of, cache=False)
 
@@ -151,10 +152,10 @@ class Loaders:
         )
         return [found.get(key) for key in ids]  # type: ignore[call-overload]
 
-    async def _health(self, ids: list[UUID]) -> Sequence[AccountCounts]:
+    async def _health(self, ids: list[UUID]) -> Sequence[Counts]:
         context = self._context
         until = datetime.now(UTC) - context.services.config.silence
-        found = await accounts.count_for_health(
+        found = await account_health.count_for_health(
             context.database.app, context.practice_id, list(set(ids)), until - timedelta(days=30), until
         )
         return [found[key] for key in ids]  # type: ignore[index]

@@ -15,6 +15,7 @@ from api.graphql.types.event import MessageEvent
 from api.graphql.types.message import Message, MessageConnection, MessageFilter
 from api.graphql.types.patient import Patient, PatientConnection
 from api.graphql.types.practice import Practice, Viewer
+from api.graphql.types.provider import Provider
 from api.graphql.types.report import DeliveryReport, DeliveryReportRow
 from db.accounts import list_accounts
 from db.changes import current_position
@@ -23,6 +24,7 @@ from db.messages import MessageFilter as FilterValue
 from db.messages import page_of_messages
 from db.patients import page_of_patients
 from db.report import count_by_status
+from mail.providers import PROVIDERS
 from mail.status import MessageStatus
 
 _LONGEST_REPORT = timedelta(days=3660)
@@ -105,6 +107,10 @@ class Query:
     async def sending_accounts(self, info: Info) -> list[SendingAccount]:
         rows = await list_accounts(info.context.database.app, info.context.practice_id)
         return [SendingAccount.of(row) for row in rows]
+
+    @strawberry.field(description="Email service providers that a practice can send through, with what a form needs.")
+    def providers(self) -> list[Provider]:
+        return [Provider.of(each) for each in PROVIDERS.values()]
 
     @strawberry.field(description="How many messages stand at each status, over days of the practice.")
     async def delivery_report(

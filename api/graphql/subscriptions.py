@@ -11,7 +11,8 @@ from api.graphql.ids import live_cursor, read_live_cursor, uuid_of
 from api.graphql.types.account import SendingAccount
 from api.graphql.types.message import Message
 from api.live import CursorExpired, SubscriberTooSlow, Watch
-from db.accounts import Account, AccountCounts, list_accounts
+from db.accounts import Account, list_accounts
+from mail.advice import Counts
 from mail.ids import MessageId, PatientId
 
 _MOST_MESSAGES = 500
@@ -65,7 +66,7 @@ class Subscription:
     @strawberry.subscription(description="Sending accounts whose health changed; first all of them, as they stand.")
     async def account_health_changed(self, info: Info) -> AsyncGenerator[SendingAccount, None]:
         context = info.context
-        told: dict[Account, AccountCounts] = {}
+        told: dict[Account, Counts] = {}
         async for _ in context.services.live.watch_health(context.practice_id):
             rows = await list_accounts(context.database.app, context.practice_id)
             counts = await context.load.health.load_many([row.id for row in rows])

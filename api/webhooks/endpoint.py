@@ -19,9 +19,9 @@ from api.addresses import read_account_token, webhook_url
 from api.bodies import BodyTooLarge, Disconnected, receive_body
 from api.config import ApiConfig
 from api.webhooks.certificates import Certificates
+from api.webhooks.failures import SignatureFailures
 from api.webhooks.group_commit import GroupCommit
 from api.webhooks.secrets import WebhookSecrets
-from db import accounts
 from db.ids import uuid7
 from db.inbox import NewDelivery
 from db.pool import Database
@@ -47,9 +47,9 @@ class WebhookEndpoint:
 
     def __init__(self, config: ApiConfig, database: Database, jobs: Jobs, secrets: WebhookSecrets) -> None:
         self._config = config
-        self._database = database
         self._secrets = secrets
         self._certificates = Certificates(config.sns_url)
+        self._failures = SignatureFailures(database, jobs)
         self._inbox = GroupCommit(database, config.sealer, jobs.apply)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,6 +66,7 @@ class WebhookEndpoint:
     async def close(self) -> None:
         """Waits for wake-ups under way; when the process ends."""
         await self._inbox.close()
+        await self._failures.close()
         await self._certificates.close()
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, Mapping[str, str]]:
@@ -112,8 +113,7 @@ class WebhookEndpoint:
                 request = await self._verify(destination, request, fresh)
         except WebhookRejected:
             _REJECTED.labels(esp.name).inc()
-            async with self._database.tenant(practice_id) as connection:
-                await accounts.count_signature_failure(connection, practice_id, account_id)
+            self._failures.note(practice_id, account_id)
             return 401
         await self._inbox.store(
             NewDelivery(

@@ -14,6 +14,7 @@ from api.graphql.ids import uuid_of
 from api.graphql.mutations.payload import Checks, Payload
 from api.graphql.roles import MaySetUp
 from api.graphql.types.account import SendingAccount
+from api.graphql.types.provider import set_up_steps
 from db import accounts
 from db.accounts import Account
 from db.audit import record_deed
@@ -54,6 +55,13 @@ class CreateSendingAccountPayload(Payload):
     account: SendingAccount | None = strawberry.field(default=None, description="The new account; null when refused.")
     webhook_url: str | None = strawberry.field(
         default=None, description="The URL to enter at the ESP, with its password where it has one; shown this once."
+    )
+    set_up_steps: list[str] = strawberry.field(
+        default_factory=list,
+        description="What to do at the ESP, in order, with that URL; empty for Gmail and SMTP, and when refused.",
+    )
+    warnings: list[str] = strawberry.field(
+        default_factory=list, description="What to mind at this ESP, such as its open tracking; mostly empty."
     )
 
 
@@ -102,8 +110,15 @@ class AccountMutations:
             account, secret = await _create(info.context, input)
         except InputRefused as refused:
             return CreateSendingAccountPayload(errors=list(refused.errors))
+        url = _full_url(info.context, account, secret)
+        esp = PROVIDERS.get(account.provider or "")
+        warning = esp.capabilities.tracking_warning if esp else ""
         return CreateSendingAccountPayload(
-            errors=[], account=SendingAccount.of(account), webhook_url=_full_url(info.context, account, secret)
+            errors=[],
+            account=SendingAccount.of(account),
+            webhook_url=url,
+            set_up_steps=list(set_up_steps(esp, url)),
+            warnings=[warning] if warning else [],
         )
 
     @strawberry.mutation(description="Changes a sending account.", permission_classes=[MaySetUp])

@@ -7,6 +7,7 @@ from uuid import uuid4
 from api.auth import Role
 from api.graphql.ids import global_id
 from db.practices import Practice
+from mail.providers import PROVIDERS
 from tests.support.practice import make_account, make_patient
 from tests.support.stack import GraphQLClient, Stack
 
@@ -223,3 +224,58 @@ async def test_credentials_are_never_shown_again(stack: Stack, practice: Practic
     names = {field["name"] for field in fields["__type"]["fields"]}
     assert not {name for name in names if "credential" in name.lower() or "secret" in name.lower()}
     assert "SG.abc" not in str(await client(f"{{ sendingAccounts {{ {ACCOUNT} }} }}"))
+
+
+async def test_an_account_comes_with_what_to_do_at_its_esp_and_the_password_once(
+    stack: Stack, practice: Practice
+) -> None:
+    api = await stack.api()
+    client = await stack.client(api, practice, Role.ADMIN)
+    create = """mutation ($input: CreateSendingAccountInput!) { createSendingAccount(input: $input) {
+      account { id setUpSteps } webhookUrl setUpSteps warnings errors { field } } }"""
+    wish = SENDGRID | {"provider": "postmark", "credentials": [{"name": "server_token", "value": "abc"}]}
+    created = await ask(client, create, **wish)
+    assert created["errors"] == []
+    full = created["webhookUrl"]
+    plain = "http://" + full.partition("@")[2]
+    assert full.startswith("http://carepost:")
+    [step] = [step for step in created["setUpSteps"] if full in step]
+    assert len(created["setUpSteps"]) == len(PROVIDERS["postmark"].set_up.steps)
+    assert created["account"]["setUpSteps"] == [each.replace(full, plain) for each in created["setUpSteps"]]
+    assert step.replace(full, plain) in created["account"]["setUpSteps"]
+    assert created["warnings"] == [PROVIDERS["postmark"].capabilities.tracking_warning]
+    quiet = await ask(client, create, **SENDGRID)
+    assert quiet["warnings"] == []
+    refused = await ask(client, create, **(SENDGRID | {"name": ""}))
+    assert (refused["setUpSteps"], refused["warnings"]) == ([], [])
+    staff = await stack.client(api, practice, Role.STAFF)
+    answer = await staff.raw("{ sendingAccounts { name setUpSteps } }")
+    assert {error["extensions"]["code"] for error in answer["errors"]} == {"FORBIDDEN"}
+    assert [account["setUpSteps"] for account in answer["data"]["sendingAccounts"]] == [None, None]
+
+
+async def test_a_front_end_can_build_the_form_of_every_provider(stack: Stack, practice: Practice) -> None:
+    client = await stack.client(await stack.api(), practice)
+    fields = """name label setUpSteps credentialFields { name label required secret choices } capabilities {
+      delivery opens machineOpens trackingSwitch metadata idempotency proof asking { perSecond days needs }
+      trackingWarning }"""
+    providers = {each["name"]: each for each in (await client(f"{{ providers {{ {fields} }} }}"))["providers"]}
+    assert list(providers) == list(PROVIDERS)
+    assert any("{url}" in step for step in providers["postmark"]["setUpSteps"])
+    assert providers["postmark"]["credentialFields"][:2] == [
+        {"name": "server_token", "label": "Server API token", "required": True, "secret": True, "choices": []},
+        {"name": "message_stream", "label": "Message stream", "required": False, "secret": False, "choices": []},
+    ]
+    assert providers["postmark"]["capabilities"] == {
+        "delivery": True,
+        "opens": True,
+        "machineOpens": False,
+        "trackingSwitch": False,
+        "metadata": True,
+        "idempotency": False,
+        "proof": "PASSWORD",
+        "asking": {"perSecond": 5, "days": 45, "needs": ""},
+        "trackingWarning": PROVIDERS["postmark"].capabilities.tracking_warning,
+    }
+    assert providers["sendgrid"]["capabilities"]["asking"] is None
+    assert providers["sendgrid"]["capabilities"]["proof"] == "SIGNATURE"
