@@ -16,7 +16,7 @@ from api.app import create_app
 from api.auth import Role
 from api.config import ApiConfig, SignIn
 from carepost.config import Settings
-from carepost.sandbox import esp, smtp
+from carepost.sandbox import customer, esp, smtp
 from carepost.tokens import make_token
 from db.accounts import Account, set_webhook_secrets, update_account
 from db.pool import Database
@@ -73,17 +73,25 @@ class Stack:
         await self._parts.enter_async_context(_working(WorkerConfig(**(fields | changes))))
 
     async def esp(self, practice: Practice, api_url: str, **options: Any) -> tuple[Account, str]:
-        """A sandbox ESP with an account that sends through it and hears from it; gives the account and its URL."""
-        account = await make_account(self.database, practice)
-        hook = webhook_url(api_url, "sendgrid", practice.id, account.id)
-        options = {"max_delay": 0.4, "webhook_urls": [hook], **options}
-        base_url = await self._parts.enter_async_context(esp.running(esp.EspOptions(**options)))
-        headers = {"authorization": "Bearer SG.sandbox"}
-        async with httpx2.AsyncClient(base_url=base_url, headers=headers) as client:
-            signed = await client.get("/v3/user/webhooks/event/settings/signed")
-            key = signed.raise_for_status().json()["public_key"]
-        await self.point(practice, account, {"api_key": "SG.sandbox", "base_url": base_url}, [key])
-        return account, base_url
+        """A sandbox ESP with an account at SendGrid that sends through it and hears from it; gives the account and the
+        sandbox's URL."""
+        base_url = await self.sandbox(**options)
+        return await self.account(practice, api_url, base_url, "sendgrid"), base_url
+
+    async def sandbox(self, **options: Any) -> str:
+        """A sandbox ESP; gives its URL."""
+        options = {"max_delay": 0.4, **options}
+        return await self._parts.enter_async_context(esp.running(esp.EspOptions(**options)))
+
+    async def account(self, practice: Practice, api_url: str, base_url: str, vendor: str) -> Account:
+        """An account at one of the sandbox's vendors, which hears from it. SES's still has to be confirmed."""
+        account = await make_account(self.database, practice, provider=vendor)
+        hook = webhook_url(api_url, vendor, practice.id, account.id)
+        async with httpx2.AsyncClient(base_url=base_url, trust_env=False) as client:
+            joined = await customer.join(client, vendor, hook, "carepost:of-the-tests")
+            await self.point(practice, account, joined.credentials, [joined.secret])
+            await customer.listen(client, vendor, hook)
+        return account
 
     async def smtp(self, practice: Practice, **options: Any) -> tuple[Account, Any]:
         """A sandbox mail server with an SMTP account that sends through it; gives the account and the server."""
