@@ -32,7 +32,10 @@ FATES: Mapping[str, tuple[str, str]] = {
 }
 # Where a vendor says less, or says it otherwise.
 ELSEWHERE: Mapping[str, Mapping[str, tuple[str, str]]] = {
-    "amazon_ses": {"unsubscribed": ("DELIVERED", "DELIVERED")},
+    "amazon_ses": {
+        "soft": ("NOT_DELIVERED", "REFUSED_AS_SPAM"),  # as for Mailgun
+        "unsubscribed": ("DELIVERED", "DELIVERED"),
+    },
     "mailgun": {"soft": ("NOT_DELIVERED", "REFUSED_AS_SPAM")},  # it has given up, so the destination's words count
     "postmark": {"suppressed": ("FAILED", "REFUSED")},  # when it is sent
     "resend": {
