@@ -17,6 +17,7 @@ from mail.providers.postmark import Postmark
 from mail.providers.resend import Resend
 from mail.providers.scaleway import Scaleway
 from mail.providers.sendgrid import SendGrid
+from mail.providers.sparkpost import SparkPost
 
 _ALL: tuple[Provider, ...] = (
     AmazonSes(),
@@ -31,6 +32,7 @@ _ALL: tuple[Provider, ...] = (
     Resend(),
     Scaleway(),
     SendGrid(),
+    SparkPost(),
 )
 
 PROVIDERS: Mapping[str, Provider] = MappingProxyType({each.name: each for each in _ALL})

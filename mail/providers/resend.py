@@ -154,7 +154,7 @@ class Resend:
         metadata=True,
         idempotency=True,
         proof=Proof.SIGNATURE,
-        asking=Asking(per_second=5, days=30, needs="An API key with full access."),
+        asking=Asking(per_second=5, days=30, needs="a key with full access"),
         tracking_warning="Leave open tracking off at the domain in Resend (its default) unless every patient agrees to "
         "it, since it can't be turned off for one email.",
     )
