@@ -29,6 +29,28 @@ function copyButton(url) {
   return h("button", { type: "button", class: "button small", "aria-label": "Copy webhook address", on: { click: copy } }, icon("copy"), "Copy");
 }
 
+/** How a piece of advice looks; told by word and icon, colour only comes on top. */
+const SEVERITIES = {
+  OK: { word: "All well", icon: "check" },
+  NOTE: { word: "Note", icon: "info" },
+  WARNING: { word: "Warning", icon: "warning" },
+  PROBLEM: { word: "Problem", icon: "FAILED" },
+};
+
+function adviceList(advice) {
+  return h("ul", { class: "advice-list", "aria-label": "What is wrong and what to do" }, advice.map(({ code, severity, text, nextStep }) => {
+    const shown = SEVERITIES[severity] ?? SEVERITIES.NOTE;
+    return h("li", { class: "advice", data: { severity, testid: `advice-${code}` } },
+      h("p", {}, icon(shown.icon), h("strong", {}, `${shown.word}: `), text),
+      nextStep && h("p", { class: "next-step" }, nextStep));
+  }));
+}
+
+function setUp(steps) {
+  if (!steps?.length) return false;
+  return h("details", { class: "set-up" }, h("summary", {}, "How it is set up there"), h("ol", {}, steps.map((step) => h("li", {}, step))));
+}
+
 function accountCard(account) {
   const { health } = account;
   return h(
@@ -44,13 +66,17 @@ function accountCard(account) {
       ? h("dl", { class: "numbers" }, NUMBERS.map(({ key, label, meaning }) =>
           h("div", { title: meaning, class: health[key] > 0 ? "number raised" : "number" }, h("dt", {}, label), h("dd", { data: { testid: `health-${key}` } }, String(health[key])))))
       : h("p", { class: "muted" }, "Sends through the practice's own server, which reports nothing back: its messages show at most Sent."),
-    account.tracked && h("p", { class: "muted small" }, "Last event: ", health.lastEventAt ? timeElement(health.lastEventAt) : "none yet"),
+    adviceList(health.advice),
+    account.tracked && h("p", { class: "muted small" }, "Last event: ", health.lastEventAt ? timeElement(health.lastEventAt) : "none yet",
+      health.credentialsCheckedAt && [" · Key checked: ", timeElement(health.credentialsCheckedAt)],
+      health.credentialsExpireAt && [" · Key ends: ", timeElement(health.credentialsExpireAt)]),
     account.webhookUrl && h(
       "div",
       { class: "webhook" },
       h("div", { class: "webhook-label" }, "Webhook address"),
       h("div", { class: "webhook-line" }, h("code", { data: { testid: "webhook-url" } }, account.webhookUrl), copyButton(account.webhookUrl)),
     ),
+    setUp(account.setUpSteps),
   );
 }
 
@@ -95,6 +121,7 @@ export class AccountsView {
   #show(account) {
     const card = accountCard(account);
     const former = this.#cards.get(account.id);
+    if (former?.querySelector("details[open]")) card.querySelector("details")?.setAttribute("open", "");
     if (former) former.replaceWith(card);
     else this.list.append(card);
     this.#cards.set(account.id, card);

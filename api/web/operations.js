@@ -10,6 +10,11 @@ const ROW_FIELDS = `
 
 const ACCOUNT_FIELDS = "id kind provider name fromAddress tracked isDefault";
 
+const HEALTH_FIELDS = `setUpSteps health {
+      lastEventAt signatureFailures unconfirmed unreadable parked credentialsCheckedAt credentialsExpireAt
+      advice { code severity text nextStep }
+    }`;
+
 const ERRORS = "errors { field message code }";
 
 export const VIEWER = `query Viewer { viewer { subject role practice { id name timeZone } } }`;
@@ -59,7 +64,7 @@ export const SENDING_ACCOUNTS = `query SendingAccounts { sendingAccounts { ${ACC
 export const ACCOUNT_HEALTH = `query AccountHealth {
   sendingAccounts {
     ${ACCOUNT_FIELDS} webhookUrl
-    health { lastEventAt signatureFailures unconfirmed unreadable parked }
+    ${HEALTH_FIELDS}
   }
 }`;
 
@@ -90,6 +95,6 @@ export const MESSAGE_STATUS_CHANGED = `subscription MessageStatusChanged($patien
 export const ACCOUNT_HEALTH_CHANGED = `subscription AccountHealthChanged {
   accountHealthChanged {
     ${ACCOUNT_FIELDS} webhookUrl
-    health { lastEventAt signatureFailures unconfirmed unreadable parked }
+    ${HEALTH_FIELDS}
   }
 }`;

@@ -6,9 +6,11 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+import httpx2
 import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
+from api.addresses import webhook_url
 from api.auth import Role
 from api.graphql.ids import global_id
 from carepost.sandbox import outcomes
@@ -16,7 +18,7 @@ from db.patients import Patient
 from db.practices import Practice
 from tests.browser.chromium import Watch
 from tests.integration.workers.sending import relay
-from tests.support.practice import make_patient
+from tests.support.practice import make_account, make_patient
 from tests.support.stack import GraphQLClient, Stack, token_for
 
 pytestmark = pytest.mark.browser
@@ -398,3 +400,21 @@ async def test_a_token_that_is_not_accepted_is_refused_with_words(desk: Desk) ->
     await desk.page.get_by_label("Access token").fill(token_for(desk.practice))
     await desk.page.get_by_role("button", name="Sign in").click()
     await expect(desk.page.get_by_test_id("practice")).to_have_text("Northgate Practice")
+
+
+async def test_an_administrator_sees_what_is_wrong_with_an_account_and_what_to_do_at_360_px(desk: Desk) -> None:
+    account = await make_account(desk.stack.database, desk.practice, provider="postmark", secrets=["carepost:secret"])
+    await desk.page.set_viewport_size({"width": 360, "height": 740})
+    await desk.sign_in(role=Role.ADMIN, accounts="")
+    card = desk.page.get_by_test_id("account").filter(has_text="Postmark")
+    await expect(card.get_by_test_id("advice-OK")).to_contain_text("All well: Nothing is wrong that we know of.")
+    await card.get_by_text("How it is set up there").click()
+    url = webhook_url(desk.url, "postmark", desk.practice.id, account.id)
+    async with httpx2.AsyncClient() as http:
+        assert (await http.post(url, content=b"{}")).status_code == 401
+    advice = card.get_by_test_id("advice-SIGNATURES_REFUSED")
+    await expect(advice).to_contain_text("Problem: Postmark's webhooks are refused, once so far")
+    await expect(advice).to_contain_text("rotateWebhookSecret")
+    await expect(card.locator("details")).to_have_attribute("open", "")
+    await expect(card).not_to_contain_text("secret:")
+    assert await desk.page.evaluate("document.documentElement.scrollWidth") == 360
