@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -102,6 +102,40 @@ def token(
     settings = _reachable()
     practice_id = _practice(settings, practice)
     typer.echo(make_token(settings, practice_id, role, subject, timedelta(hours=hours)))
+
+
+@app.command()
+def reconcile(
+    practice: Annotated[str | None, typer.Option(help="Id of a practice: its accounts alone.")] = None,
+    account: Annotated[str | None, typer.Option(help="Id of an account: that one alone.")] = None,
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="Sent on this day or later.")
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Sent on this day or earlier.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be asked about.")] = False,
+) -> None:
+    """Asks ESPs now what became of messages that no webhook answered for, at their pace."""
+    from carepost.chosen import Choice
+    from carepost.reconcile import Days, run_reconcile
+
+    days = Days(first.date() if first else None, last.date() if last else None)
+    if not asyncio.run(run_reconcile(_reachable(), Choice(practice, account), days, dry_run=dry_run)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    account: Annotated[str | None, typer.Argument(help="Id of an account; all of them without one.")] = None,
+    practice: Annotated[str | None, typer.Option(help="Id of a practice: its accounts alone.")] = None,
+) -> None:
+    """Checks sending accounts from end to end and says what to do; exit code 1 when something failed."""
+    from carepost.chosen import Choice
+    from carepost.doctor.run import run_doctor
+
+    if not asyncio.run(run_doctor(_reachable(), Choice(practice, account))):
+        raise typer.Exit(1)
 
 
 @app.command()

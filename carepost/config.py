@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=90, ge=1)
     sweep_seconds: float = Field(default=10, gt=0, le=15)
     enqueue: bool = True
+    ask_after_hours: float = Field(default=1, gt=0)
+    dns_server: str | None = None
     sns_url: str | None = None
     allowed_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
     log_json: bool = False
@@ -109,6 +111,7 @@ class Settings(BaseSettings):
             sweep_interval=timedelta(seconds=self.sweep_seconds),
             allowed_networks=self.allowed_networks,
             enqueue=self.enqueue,
+            ask_after=timedelta(hours=self.ask_after_hours),
             sns_url=self.sns_url,
         )
 

@@ -123,6 +123,24 @@ async def note_check(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookMarks:
+    """By which it is seen that a webhook came to an account: the newest one stored, and how many were refused."""
+
+    newest_delivery: UUID | None
+    signature_failures: int
+
+
+async def read_webhook_marks(connection: Connection, practice_id: PracticeId, account_id: UUID) -> WebhookMarks:
+    row = await connection.fetchrow(
+        "SELECT signature_failures, (SELECT id FROM webhook_delivery WHERE practice_id = $1 AND account_id = $2 "
+        "ORDER BY id DESC LIMIT 1) AS newest FROM sending_account WHERE practice_id = $1 AND id = $2",
+        practice_id,
+        account_id,
+    )
+    return WebhookMarks(row["newest"], row["signature_failures"]) if row else WebhookMarks(None, 0)
+
+
 async def sum_up_by_provider(dispatcher: Pool) -> Mapping[str, ProviderHealth]:
     """How the accounts of each provider do; by provider alone, so that it can be exported."""
     rows = await dispatcher.fetch(

@@ -4,6 +4,7 @@ What is told is evidence like any other: it goes through `record_events`, with t
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -72,8 +73,16 @@ class Asker:
         self._jobs = jobs
         self._http = http
 
-    async def ask_account(self, look: Look, window: Window, stop: asyncio.Event, most: int | None = None) -> Tally:
-        """Asks about the messages of a window until none is left, `most` were asked about, or the ESP wants no more."""
+    async def ask_account(
+        self,
+        look: Look,
+        window: Window,
+        stop: asyncio.Event,
+        most: int | None = None,
+        on_asked: Callable[[], None] = lambda: None,
+    ) -> Tally:
+        """Asks about the messages of a window until none is left, `most` were asked about, or the ESP wants no more.
+        `on_asked` is called after each."""
         tally = Tally()
         account = look.account
         if look.wait > _PATIENCE:
@@ -88,6 +97,7 @@ class Asker:
             if window.everything:
                 window = replace(window, after=claimed.question.message_id)
             halt = await self._ask(look, claimed, tally)
+            on_asked()
             if halt is not None:
                 tally.halt = halt
                 return tally

@@ -43,6 +43,15 @@ class _Parcel:
     left: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class SmtpOffer:
+    """What a server says of itself in its answer to EHLO: the bytes an email may have, None where it sets no limit
+    (RFC 1870), and the names of its extensions in lower case."""
+
+    size: int | None
+    extensions: frozenset[str]
+
+
 @dataclass(slots=True)
 class _ServerPool:
     """Connections to one server under one login."""
@@ -78,6 +87,15 @@ class SmtpTransport:
         except TimeoutError as error:
             failure = Failure(FailureKind.UNREACHABLE, reason="The mail server took too long to answer.")
             raise (TransportAmbiguous if parcel.left else TransportUnavailable)(failure) from error
+
+    async def probe(self, server: SmtpServer) -> SmtpOffer:
+        """Connects, encrypts and signs in as for sending, and sends nothing; what the server offers. Raises
+        `TransportRefused` and `TransportUnavailable`."""
+        client = await self._connect(server)
+        size = client.esmtp_extensions.get("size", "").strip()
+        offer = SmtpOffer(int(size) if size.isdigit() and int(size) else None, frozenset(client.esmtp_extensions))
+        await _quit(client)
+        return offer
 
     async def _send(self, server: SmtpServer, parcel: _Parcel) -> Answer:
         pool = self._pools[server]
