@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(default=10, gt=0, le=15)
     enqueue: bool = True
     ask_after_hours: float = Field(default=1, gt=0)
+    look_seconds: float = Field(default=300, gt=0)
     dns_server: str | None = None
     sns_url: str | None = None
     allowed_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
@@ -112,6 +113,7 @@ class Settings(BaseSettings):
             allowed_networks=self.allowed_networks,
             enqueue=self.enqueue,
             ask_after=timedelta(hours=self.ask_after_hours),
+            look_every=timedelta(seconds=self.look_seconds),
             sns_url=self.sns_url,
         )
 

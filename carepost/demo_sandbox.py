@@ -37,6 +37,7 @@ class Sandbox:
             "CAREPOST_SNS_URL": self.url,
             "CAREPOST_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
             "CAREPOST_ASK_AFTER_HOURS": "0.006",
+            "CAREPOST_LOOK_SECONDS": "15",
         }
 
 

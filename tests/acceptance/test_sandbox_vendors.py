@@ -1,18 +1,21 @@
 """Every vendor of the sandbox with Carepost's own provider: written apart, from the vendor's pages, so that the two
 check each other."""
 
-import importlib.util
 from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from carepost.sandbox.outcomes import OUTCOMES
 from carepost.sandbox.vendors import VENDORS
 from db.practices import Practice
+from mail.providers import PROVIDERS
 from tests.acceptance.test_journeys import READ, send
 from tests.support.practice import make_patient
 from tests.support.stack import GraphQLClient, Stack, until
 
+EVIDENCE = "query ($id: ID!) { message(id: $id) { status events(first: 50) { nodes { kind source } } } }"
 # Status and explanation of each address, at all vendors.
 FATES: Mapping[str, tuple[str, str]] = {
     "delivered": ("DELIVERED", "DELIVERED"),
@@ -54,11 +57,7 @@ async def fates(client: GraphQLClient, sent: Mapping[str, str]) -> dict[str, tup
     return found
 
 
-# SNS posts nothing until its subscription is confirmed.
-CONFIRMS = importlib.util.find_spec("workers.confirm") is not None
-
-
-@pytest.mark.parametrize("vendor", [vendor for vendor in VENDORS if CONFIRMS or vendor != "amazon_ses"])
+@pytest.mark.parametrize("vendor", list(VENDORS))
 async def test_every_address_gets_its_status_through_every_vendor(
     stack: Stack, practice: Practice, vendor: str
 ) -> None:
@@ -70,7 +69,7 @@ async def test_every_address_gets_its_status_through_every_vendor(
     sent: dict[str, str] = {}
     for local in OUTCOMES:
         await make_patient(stack.database, practice, f"{local}@sandbox.example")
-    if vendor == "amazon_ses":
+    if vendor == "amazon_ses":  # SNS posts nothing until its subscription is confirmed
         await until(lambda: confirmed(stack, practice))
     patients = (await client("{ patients(first: 50) { nodes { id email } } }"))["patients"]["nodes"]
     for patient in patients:
@@ -87,6 +86,30 @@ async def test_every_address_gets_its_status_through_every_vendor(
     except TimeoutError:
         wrong = {local: (found[local], expected[local]) for local in expected if found.get(local) != expected[local]}
         raise AssertionError(f"found and expected: {wrong}") from None
+
+
+ASKABLE = [vendor for vendor in VENDORS if PROVIDERS[vendor].capabilities.asking]
+
+
+@pytest.mark.parametrize("vendor", ASKABLE)
+async def test_what_no_webhook_tells_is_found_by_asking(stack: Stack, practice: Practice, vendor: str) -> None:
+    base_url = await stack.sandbox()
+    api = await stack.api(sns_url=base_url)
+    soon = timedelta(seconds=0.5)
+    await stack.worker(sns_url=base_url, ask_after=soon, look_every=soon)
+    await stack.account(practice, api, base_url, vendor)
+    client = await stack.client(api, practice)
+    await make_patient(stack.database, practice, "missed@sandbox.example")
+    [patient] = (await client("{ patients(first: 2) { nodes { id } } }"))["patients"]["nodes"]
+    message_id = await send(client, patient["id"])
+
+    async def told() -> dict[str, Any] | None:
+        message: dict[str, Any] = (await client(EVIDENCE, id=message_id))["message"]
+        return message if message["status"] == "DELIVERED" else None
+
+    message = await until(told)
+    sources = [event["source"] for event in message["events"]["nodes"] if event["kind"] == "DELIVERED"]
+    assert sources == ["POLL"]
 
 
 async def confirmed(stack: Stack, practice: Practice) -> bool:
