@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     introspection: bool = True
     lease_seconds: float = Field(default=90, ge=1)
     sweep_seconds: float = Field(default=10, gt=0, le=15)
+    retention_days: int = Field(default=400, ge=0, le=36_500)
     enqueue: bool = True
     ask_after_hours: float = Field(default=1, gt=0)
     look_seconds: float = Field(default=300, gt=0)
@@ -115,6 +116,7 @@ class Settings(BaseSettings):
             ask_after=timedelta(hours=self.ask_after_hours),
             look_every=timedelta(seconds=self.look_seconds),
             sns_url=self.sns_url,
+            retention=timedelta(days=self.retention_days) if self.retention_days else None,
         )
 
 

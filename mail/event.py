@@ -1,6 +1,6 @@
 """MessageEvent: one piece of evidence about a message, in one vocabulary for all who report it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import assert_never
@@ -73,6 +73,7 @@ class Event:
     `provider_message_id` the ESP's; at least one is there, or the event can never be matched.
     `occurred_at` is the event's own time, not the time of the email. `detail` is the vendor's name
     for it ("bounce/blocked"), for people to read. IP addresses and user agents are not kept.
+    `place` is its index in the body it was read from, where several can stand; it is no part of what it says.
     """
 
     kind: EventKind
@@ -84,6 +85,7 @@ class Event:
     machine: bool = False
     failure: Failure | None = None
     detail: str = ""
+    place: int | None = field(default=None, compare=False)
 
     @property
     def verdict(self) -> Verdict:

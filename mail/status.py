@@ -115,6 +115,19 @@ def ceiling(kind: AccountKind, sent_at: datetime, first_tracked: datetime) -> Ve
     return Verdict.RETURNED if kind.tracked and sent_at >= first_tracked else Verdict.SENT
 
 
+CLOCK_TOLERANCE = timedelta(minutes=5)
+
+
+def believed_at(occurred_at: datetime, received_at: datetime) -> datetime:
+    """The time that an event counts with: its own, unless it lies in the future of when we learned of it.
+
+    Nobody can tell of what hasn't happened, so a clock that is wrong by more than `CLOCK_TOLERANCE` is not believed:
+    it happened when we learned of it at the latest. The evidence keeps the time that was reported. An event that
+    comes twice counts with the smaller of its two times, so that the order in which they come makes no difference.
+    """
+    return received_at if occurred_at > received_at + CLOCK_TOLERANCE else occurred_at
+
+
 def status_of(verdict: Verdict, limit: Verdict = Verdict.RETURNED) -> MessageStatus:
     """The status that a verdict shows as, under a ceiling."""
     shown = min(verdict, limit)

@@ -40,7 +40,8 @@ class WorkerConfig:
     """What a worker needs to know. `lease` is how long a claim on a message holds, `sweep_interval` how far apart
     the sweeper's rounds are, `poll_delay` in seconds how soon arq sees a job. `sns_url` stands in for AWS's own hosts
     of SNS: for a sandbox. `allowed_networks` are reached besides the internet. `ask_after` is how long an answer may
-    take before the ESP is asked for it, `look_every` how far apart the looks are that a worker takes at one account."""
+    take before the ESP is asked for it, `look_every` how far apart the looks are that a worker takes at one account.
+    `retention` is how long stored webhooks and parked events are kept; None keeps all."""
 
     database_url: str
     redis_url: str
@@ -53,6 +54,7 @@ class WorkerConfig:
     look_every: timedelta = timedelta(minutes=5)
     sns_url: str | None = None
     allowed_networks: tuple[Network, ...] = ()
+    retention: timedelta | None = None
 
 
 async def run_worker(config: WorkerConfig, stop: asyncio.Event) -> None:
@@ -82,7 +84,7 @@ async def run_worker(config: WorkerConfig, stop: asyncio.Event) -> None:
             look_every=config.look_every,
             interval=config.sweep_interval,
         )
-        sweeper = Sweeper(database, sender, applier, config.sweep_interval)
+        sweeper = Sweeper(database, sender, applier, config.sweep_interval, retention=config.retention)
         _log.info("worker is ready", worker=name)
         tasks = [
             asyncio.create_task(sweeper.run(stop), name="sweeper"),

@@ -1,11 +1,14 @@
 """The sweeper: finishes everything that no job finished, so that Valkey may lose what it likes.
 
 A round sends what is due, applies what is pending, and joins what was parked. Rounds are at most `interval` apart.
+At times a round also does what is no hurry: it joins what was parked long ago, has this program read what an earlier
+one couldn't, and removes what is past its time.
 """
 
 import asyncio
 import contextlib
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
@@ -14,8 +17,11 @@ from db.events import create_partitions
 from db.outbox import Due, find_due
 from db.pool import Database
 from workers.apply import Applier
+from workers.retention import remove_old
 from workers.send import Sender
 
+_RECENTLY: Final = timedelta(hours=1)
+"""For how long each round looks for the message of a parked event; later ones are looked at at times."""
 _BATCH: Final = 500
 _AT_ONCE: Final = 16
 _log = structlog.get_logger("carepost.sweep")
@@ -24,11 +30,23 @@ _log = structlog.get_logger("carepost.sweep")
 class Sweeper:
     """One a worker process; several at once do no harm."""
 
-    def __init__(self, database: Database, sender: Sender, applier: Applier, interval: timedelta) -> None:
+    def __init__(
+        self,
+        database: Database,
+        sender: Sender,
+        applier: Applier,
+        interval: timedelta,
+        *,
+        retention: timedelta | None = None,
+        at_times: timedelta = timedelta(minutes=15),
+    ) -> None:
         self._database = database
         self._sender = sender
         self._applier = applier
         self._interval = interval
+        self._retention = retention
+        self._at_times = at_times
+        self._next_time = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Rounds until `stop`, which begins nothing new and lets what is in hand finish; a round that fails is logged
@@ -44,9 +62,19 @@ class Sweeper:
     async def sweep(self, stop: asyncio.Event) -> None:
         """One round."""
         await self._applier.apply_pending()
-        await self._applier.join_parked()
+        await self._applier.join_parked(datetime.now(UTC) - _RECENTLY)
         await self._send_due(stop)
         await create_partitions(self._database.dispatcher)
+        if time.monotonic() >= self._next_time and not stop.is_set():
+            await self._do_what_is_no_hurry(stop)
+            self._next_time = time.monotonic() + self._at_times.total_seconds()
+
+    async def _do_what_is_no_hurry(self, stop: asyncio.Event) -> None:
+        await self._applier.join_parked()
+        if count := await self._applier.put_back_unreadable(stop):
+            _log.info("webhooks that an earlier program could not read were read again", webhooks=count)
+        if self._retention is not None:
+            await remove_old(self._database, datetime.now(UTC) - self._retention, stop)
 
     async def _send_due(self, stop: asyncio.Event) -> None:
         tried: set[Due] = set()

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -93,7 +94,7 @@ def read_each(elements: Iterable[object], read: Callable[[Fields], Event | None]
             unreadable.append(Unreadable(index, str(malformed)))
         else:
             if event is not None:
-                events.append(event)
+                events.append(replace(event, place=index))
     return Reading(tuple(events), tuple(unreadable))
 
 

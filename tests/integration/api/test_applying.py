@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
-from db.events import Matched, record_events
+from db.events import Appended, Matched, append_events
 from db.parked import match_events
 from db.pool import Connection
 from db.practices import Practice
@@ -177,12 +177,12 @@ async def test_of_a_thousand_events_one_that_the_store_refuses_is_set_aside(
     hook = await sendgrid_hook(stack, practice, api)
     messages = await make_thousand(stack, practice, hook)
 
-    async def refuse_one(connection: Connection, practice_id: PracticeId, matched: list[Matched]) -> set[MessageId]:
+    async def refuse_one(connection: Connection, practice_id: PracticeId, matched: list[Matched]) -> Appended:
         if any(entry.message_id == messages[500] for entry in matched):
             await connection.execute("SELECT 1 / 0")
-        return await record_events(connection, practice_id, matched)
+        return await append_events(connection, practice_id, matched)
 
-    monkeypatch.setattr("workers.apply.record_events", refuse_one)
+    monkeypatch.setattr("workers.settle.append_events", refuse_one)
     async with httpx2.AsyncClient() as http:
         assert await hook.post(http, [sendgrid_event("delivered", message) for message in messages]) == 200
     await applier.apply_pending()
@@ -223,7 +223,7 @@ async def test_a_practice_whose_webhooks_cannot_be_applied_holds_up_no_other(
             raise asyncpg.InternalServerError("a broken index")
         return await match_events(connection, practice_id, *more)
 
-    monkeypatch.setattr("workers.apply.match_events", fail_for_one)
+    monkeypatch.setattr("workers.settle.match_events", fail_for_one)
     async with httpx2.AsyncClient() as http:
         assert await stuck.post(http, [sendgrid_event("delivered")]) == 200
         assert await other.post(http, [sendgrid_event("delivered", message)]) == 200
