@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -15,6 +15,7 @@ from rich.console import Console
 from api.auth import Role
 from carepost.config import ConfigError, Settings, read_settings
 from db.errors import StoreError
+from db.inbox import Only, Stored
 from mail.ids import PracticeId
 
 app = typer.Typer(
@@ -139,6 +140,44 @@ def doctor(
 
 
 @app.command()
+def replay(
+    practice: Annotated[str | None, typer.Option(help="Id of the practice; all of them when left out.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Only webhooks of this provider, such as sendgrid.")] = None,
+    account: Annotated[str | None, typer.Option(help="Only webhooks of this sending account, by its id.")] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Only webhooks received at this time or later: 2026-03-01T12:00Z.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="Only webhooks received before this time.")] = None,
+    only: Annotated[
+        Only | None,
+        typer.Option(help="Only those that could not be read, or with an event of an unknown message."),
+    ] = None,
+    resume: Annotated[str | None, typer.Option(help="Where to carry on, as a replay that was stopped says.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and write nothing.")] = False,
+) -> None:
+    """Reads stored webhooks again, adds the events that were missed, and leaves what was right.
+
+    Ends with 3 where webhooks remain that can't be read."""
+    from api.graphql.ids import uuid_of
+    from carepost.replay import Resume, run_replay
+    from db.practices import list_practices
+    from mail.providers import PROVIDERS
+
+    if provider is not None and provider not in PROVIDERS:
+        raise ConfigError(f"{provider!r} is no provider; name one of {', '.join(PROVIDERS)}.")
+    account_id = (uuid_of("SendingAccount", account) if account else None) or _uuid(account, "sending account")
+    wanted = Stored(provider, account_id, _moment("--from", from_), _moment("--to", to), only)
+    place = Resume.read(resume) if resume else None
+    settings = _reachable()
+    url = settings.needed("database_url", "postgresql://carepost@db.example.com/carepost")
+    one = _uuid(practice, "practice")
+    practices = [PracticeId(one)] if one else [each.id for each in asyncio.run(list_practices(url))]
+    code = asyncio.run(run_replay(settings, practices, wanted, place, dry_run=dry_run))
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
 def schema(
     check: Annotated[Path | None, typer.Option(help="Fail when this file is stale, instead of printing.")] = None,
 ) -> None:
@@ -169,11 +208,8 @@ def _print_or_check(text: str, check: Path | None, command: str) -> None:
 def _practice(settings: Settings, given: str | None) -> PracticeId:
     from db.practices import list_practices
 
-    if given is not None:
-        try:
-            return PracticeId(UUID(given))
-        except ValueError as error:
-            raise ConfigError(f"{given!r} is no id of a practice.") from error
+    if one := _uuid(given, "practice"):
+        return PracticeId(one)
     url = settings.needed("database_url", "postgresql://carepost@db.example.com/carepost")
     practices = asyncio.run(list_practices(url))
     if len(practices) == 1:
@@ -182,6 +218,24 @@ def _practice(settings: Settings, given: str | None) -> PracticeId:
         raise ConfigError("There is no practice yet; make one: carepost practice 'Northgate Practice'")
     listed = "".join(f"\n  {entry.id}  {entry.name}" for entry in practices)
     raise ConfigError(f"There are several practices; name one by --practice ID:{listed}")
+
+
+def _uuid(given: str | None, of: str) -> UUID | None:
+    try:
+        return UUID(given) if given is not None else None
+    except ValueError as error:
+        raise ConfigError(f"{given!r} is no id of a {of}.") from error
+
+
+def _moment(option: str, given: str | None) -> datetime | None:
+    """A time in UTC unless it names another zone."""
+    if given is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(given)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{option} {given!r} is no time; name one such as 2026-03-01T12:00Z.") from error
 
 
 def _settings() -> Settings:

@@ -146,9 +146,14 @@ def _asked(practice_id: PracticeId, wanted: Stored) -> tuple[object, ...]:
     )
 
 
-async def count_stored(connection: Connection, practice_id: PracticeId, wanted: Stored) -> int:
+async def count_stored(
+    connection: Connection, practice_id: PracticeId, wanted: Stored, after: UUID | None = None
+) -> int:
+    """How many webhooks are meant, after the one with the id `after`."""
     count: int = await connection.fetchval(
-        f"SELECT count(*) FROM webhook_delivery d WHERE {_WANTED}", *_asked(practice_id, wanted)
+        f"SELECT count(*) FROM webhook_delivery d WHERE {_WANTED} AND d.id > $7",
+        *_asked(practice_id, wanted),
+        after or UUID(int=0),
     )
     return count
 
@@ -223,7 +228,8 @@ async def remove_old(connection: Connection, practice_id: PracticeId, before: da
     done = await connection.execute(
         "DELETE FROM webhook_delivery d USING (SELECT o.id FROM webhook_delivery o WHERE o.practice_id = $1 "
         "AND o.id < $3 AND o.received_at < $2 AND o.state <> 'pending' AND o.confirm_at IS NULL "
-        "AND NOT EXISTS (SELECT FROM parked_event e WHERE e.practice_id = $1 AND e.delivery_id = o.id) ORDER BY o.id LIMIT $4 FOR UPDATE SKIP LOCKED) old "
+        "AND NOT EXISTS (SELECT FROM parked_event e WHERE e.practice_id = $1 AND e.delivery_id = o.id) "
+        "ORDER BY o.id LIMIT $4 FOR UPDATE SKIP LOCKED) old "
         "WHERE d.practice_id = $1 AND d.id = old.id",
         practice_id,
         before,

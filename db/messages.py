@@ -126,6 +126,21 @@ async def find_bodies(
     return {row["id"]: open_body(sealer, practice_id, row["id"], row["body"]) for row in rows}
 
 
+async def find_statuses(
+    database: Pool | Connection, practice_id: PracticeId, ids: Sequence[UUID], first_tracked: datetime
+) -> dict[UUID, MessageStatus]:
+    """The statuses at which the practice's messages among `ids` stand."""
+    rows = await database.fetch(
+        TENANT + "SELECT m.* FROM tenant CROSS JOIN LATERAL (SELECT id, status_of(verdict, message_limit(account_kind, "
+        "coalesce(sent_at, queued_at), $3)) AS status FROM message "
+        "WHERE practice_id = tenant.practice_id AND id = ANY($2::uuid[]) OFFSET 0) m",
+        practice_id,
+        ids,
+        first_tracked,
+    )
+    return {row["id"]: MessageStatus(row["status"]) for row in rows}
+
+
 async def page_of_messages(
     pool: Pool,
     practice_id: PracticeId,

@@ -203,12 +203,6 @@ async def remove_parked(connection: Connection, practice_id: PracticeId, before:
     return int(done.rpartition(" ")[2])
 
 
-async def count_parked(dispatcher: Pool) -> int:
-    """Parked events of all practices."""
-    count: int = await dispatcher.fetchval("SELECT count(*) FROM parked_event")
-    return count
-
-
 async def find_practices_with_parked(
     dispatcher: Pool, since: datetime | None = None, before: datetime | None = None
 ) -> Sequence[PracticeId]:

@@ -9,8 +9,10 @@ import strawberry
 from api.graphql.context import Info
 from api.graphql.errors import ApiError
 from api.graphql.ids import key_cursor, read_global_id, read_key_cursor, uuid_of
+from api.graphql.roles import MaySeeWebhooks
 from api.graphql.types.account import SendingAccount
 from api.graphql.types.connection import Node, edges_and_info, page_size
+from api.graphql.types.delivery import WebhookDelivery, WebhookDeliveryConnection, WebhookDeliveryFilter
 from api.graphql.types.event import MessageEvent
 from api.graphql.types.message import Message, MessageConnection, MessageFilter
 from api.graphql.types.patient import Patient, PatientConnection
@@ -19,6 +21,7 @@ from api.graphql.types.provider import Provider
 from api.graphql.types.report import DeliveryReport, DeliveryReportRow
 from db.accounts import list_accounts
 from db.changes import current_position
+from db.deliveries import DeliveryFilter, find_delivery, page_of_deliveries
 from db.events import find_event
 from db.messages import MessageFilter as FilterValue
 from db.messages import page_of_messages
@@ -52,6 +55,8 @@ class Query:
                 return Practice.of(practice) if uuid_of(kind, id) == practice.id else None
             case "MessageEvent":
                 return await _event(info, key)
+            case "WebhookDelivery":
+                return await _delivery(info, uuid_of(kind, id))
             case _:
                 return None
 
@@ -112,6 +117,26 @@ class Query:
     def providers(self) -> list[Provider]:
         return [Provider.of(each) for each in PROVIDERS.values()]
 
+    @strawberry.field(
+        description="What ESPs have posted, newest first, and what came of it; for ADMIN alone.",
+        permission_classes=[MaySeeWebhooks],
+    )
+    async def webhook_deliveries(
+        self,
+        info: Info,
+        filter: WebhookDeliveryFilter | None = None,
+        first: int = 25,
+        after: str | None = None,
+    ) -> WebhookDeliveryConnection:
+        size = page_size(info, first)
+        context = info.context
+        key = read_key_cursor(after)
+        wanted = filter.value() if filter else DeliveryFilter()
+        rows = (
+            await page_of_deliveries(context.database.app, context.practice_id, wanted, size + 1, key) if wanted else []
+        )
+        return WebhookDeliveryConnection.from_rows(rows, size, after)
+
     @strawberry.field(description="How many messages stand at each status, over days of the practice.")
     async def delivery_report(
         self, info: Info, from_: Annotated[date, strawberry.argument(name="from")], to: date
@@ -142,6 +167,13 @@ async def _patient(info: Info, key: UUID | None) -> Patient | None:
 async def _message(info: Info, key: UUID | None) -> Message | None:
     row = await info.context.load.message.load(key) if key else None
     return Message.of(row, info.context.first_tracked) if row else None
+
+
+async def _delivery(info: Info, key: UUID | None) -> WebhookDelivery | None:
+    if key is None or not MaySeeWebhooks().has_permission(None, info):
+        return None
+    row = await find_delivery(info.context.database.app, info.context.practice_id, key)
+    return WebhookDelivery.of(row) if row else None
 
 
 async def _event(info: Info, key: str) -> MessageEvent | None:

@@ -27,6 +27,13 @@ class MaySend(_Needs):
     roles = frozenset({Role.STAFF, Role.ADMIN})
 
 
+class MaySeeWebhooks(_Needs):
+    """Sees what became of webhooks, and has them read again: ADMIN alone."""
+
+    message = "Only an ADMIN may see webhooks."
+    roles = frozenset({Role.ADMIN})
+
+
 class MaySetUp(_Needs):
     """Sets up sending accounts: ADMIN alone."""
 

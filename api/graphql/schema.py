@@ -17,6 +17,7 @@ from api.graphql.mutations import Mutation
 from api.graphql.queries import Query
 from api.graphql.subscriptions import Subscription
 from api.graphql.types.account import SendingAccount
+from api.graphql.types.delivery import WebhookDelivery
 from api.graphql.types.event import MessageEvent
 from api.graphql.types.message import Message
 from api.graphql.types.patient import Patient
@@ -47,7 +48,7 @@ def build_schema(limits: Limits | None = None, *, introspection: bool = True) ->
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
-        types=[Patient, Message, MessageEvent, SendingAccount, Practice],
+        types=[Patient, Message, MessageEvent, SendingAccount, Practice, WebhookDelivery],
         extensions=extensions,
         config=StrawberryConfig(disable_field_suggestions=not introspection),
     )

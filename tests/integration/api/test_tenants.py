@@ -25,10 +25,14 @@ from graphql import (
 from api.auth import Role
 from api.graphql.ids import event_cursor, global_id, key_cursor, live_cursor
 from api.graphql.schema import build_schema
+from db.ids import uuid7
+from db.inbox import store_delivery
 from db.practices import Practice
 from mail.event import EventKind
+from mail.ids import DeliveryId
 from tests.integration.api.evidence import Evidence, make_messages
 from tests.integration.api.sockets import LiveClient
+from tests.support.databases import OWN_SEALER
 from tests.support.practice import make_account, make_patient
 from tests.support.stack import Stack, token_for
 
@@ -123,6 +127,11 @@ async def test_every_field_with_an_id_or_cursor_gives_nothing_of_another_practic
     [message] = await make_messages(stack.database, other_practice, patient, account.id, 1)
     await evidence.of(other_practice, message, EventKind.DELIVERED)
     theirs = await stack.client(api, other_practice, Role.ADMIN)
+    delivery = DeliveryId(uuid7(datetime.now(UTC)))
+    async with stack.database.tenant(other_practice.id) as connection:
+        await store_delivery(
+            connection, OWN_SEALER, other_practice.id, delivery, account.id, "sendgrid", {}, CANARY.encode()
+        )
     seen = await theirs("{ messages { liveCursor nodes { events { nodes { id occurredAt } } } } }")
     [their_event] = seen["messages"]["nodes"][0]["events"]["nodes"]
     own = await make_patient(stack.database, practice)
@@ -133,6 +142,7 @@ async def test_every_field_with_an_id_or_cursor_gives_nothing_of_another_practic
         "Message": global_id("Message", message),
         "SendingAccount": global_id("SendingAccount", account.id),
         "MessageEvent": their_event["id"],
+        "WebhookDelivery": global_id("WebhookDelivery", delivery),
         "Practice": global_id("Practice", other_practice.id),
     }
     assert {each.name for each in SCHEMA.get_possible_types(SCHEMA.type_map["Node"])} == set(nodes)  # type: ignore[arg-type]
@@ -142,6 +152,7 @@ async def test_every_field_with_an_id_or_cursor_gives_nothing_of_another_practic
         "patientIds": [nodes["Patient"]],
         "messageId": [nodes["Message"]],
         "messageIds": [nodes["Message"]],
+        "deliveryId": [nodes["WebhookDelivery"]],
         "accountId": [nodes["SendingAccount"]],
         "after": [key_cursor(patient.id), key_cursor(message), their_event["id"]],
         "since": [seen["messages"]["liveCursor"], live_cursor(0)],
@@ -190,6 +201,7 @@ async def test_every_field_with_an_id_or_cursor_gives_nothing_of_another_practic
     assert called == {
         "node", "patient", "patients", "message", "messages", "sendMessage", "sendMessages", "resendMessage",
         "cancelMessage", "updatePatient", "updateSendingAccount", "rotateWebhookSecret", "messageStatusChanged",
+        "webhookDeliveries", "replayWebhookDelivery",
     }  # fmt: skip
     async with stack.database.tenant(other_practice.id) as connection:
         assert await connection.fetchval("SELECT count(*) FROM audit_entry") == 0

@@ -10,8 +10,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from db import account_health, accounts, changes, events, messages, patients, practices, report
+from db import account_health, accounts, changes, deliveries, events, messages, patients, practices, report
 from db.changes import read_changes
+from db.deliveries import DeliveryFilter
 from db.messages import MessageFilter
 from db.pool import Database, Pool, PoolSize
 from tests.integration.db.houses import BEFORE_EVERYTHING, House, key_of, now, tables
@@ -387,7 +388,7 @@ async def read_everything(pool: Pool, practice_id: UUID, house: House) -> dict[s
     the function."""
     everything = MessageFilter()
     start, end = BEFORE_EVERYTHING, now()
-    patient, account, message = house.patient.id, house.account.id, house.message_id
+    patient, account, message, delivery = house.patient.id, house.account.id, house.message_id, house.delivery_id
     asked = (pool, practice_id)
     found = await messages.find_messages(*asked, [message])
     bodies = await messages.find_bodies(pool, OWN_SEALER, practice_id, [message])
@@ -396,6 +397,8 @@ async def read_everything(pool: Pool, practice_id: UUID, house: House) -> dict[s
     changed = await read_changes(*asked, 0, 100_000, message_ids=[message])
     stored = await events.page_of_events(*asked, [message], 10, None)
     single = await events.find_event(*asked, message, "attempt_deferred")
+    kept = await deliveries.page_of_deliveries(*asked, DeliveryFilter(), 10, None)
+    kept_one = await deliveries.find_delivery(*asked, delivery)
     secrets = await accounts.find_webhook_secrets(pool, OWN_SEALER, practice_id, account, "sendgrid")
     counts = await account_health.count_for_health(*asked, [account], start, end)
     counted = await report.count_by_status(*asked, start, end, start)
@@ -403,6 +406,9 @@ async def read_everything(pool: Pool, practice_id: UUID, house: House) -> dict[s
     return {
         "find_messages": set(found),
         "find_bodies": set(bodies),
+        "find_statuses": set(await messages.find_statuses(*asked, [message], start)),
+        "page_of_deliveries": {entry.id for entry in kept} & {delivery},
+        "find_delivery": {kept_one.id} if kept_one else set(),
         "page_of_messages": {entry.id for entry in page.messages} & {message},
         "pages_by_patient": {entry.id for entry in by_patient[patient].messages} & {message},
         "read_changes": {change.message.id for change in changed.changes},
@@ -427,7 +433,20 @@ def single_statement_reads() -> set[str]:
         return {name for name, function in functions if "TENANT +" in inspect.getsource(function)}
 
     return set().union(
-        *(of(module) for module in (account_health, accounts, changes, events, messages, patients, practices, report))
+        *(
+            of(module)
+            for module in (
+                account_health,
+                accounts,
+                changes,
+                deliveries,
+                events,
+                messages,
+                patients,
+                practices,
+                report,
+            )
+        )
     )
 
 
@@ -461,7 +480,9 @@ async def test_no_plan_lets_a_read_see_another_practice_or_miss_its_own(
     await fill(owner, house, other)
     m, p, a, practice = house.message_id, house.patient.id, house.account.id, house.practice.id
     found = {
-        m: "find_messages find_bodies page_of_messages pages_by_patient read_changes page_of_events find_event",
+        house.delivery_id: "page_of_deliveries find_delivery",
+        m: "find_messages find_statuses find_bodies page_of_messages pages_by_patient read_changes page_of_events "
+        "find_event",
         a: "find_webhook_secrets count_for_health list_accounts find_accounts",
         p: "find_patients page_of_patients",
         practice: "count_by_status find_practice",
