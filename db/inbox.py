@@ -185,7 +185,7 @@ async def find_practices_with_unreadable(dispatcher: Pool, reader: int) -> Seque
     """Practices with webhooks that couldn't be read, in whole or in part, and that this reader hasn't tried."""
     rows = await dispatcher.fetch(
         "SELECT DISTINCT practice_id FROM webhook_delivery "
-        "WHERE error IS NOT NULL AND state <> 'pending' AND NOT readers @> ARRAY[$1::integer]",
+        "WHERE readers <> '{}' AND state <> 'pending' AND NOT readers @> ARRAY[$1::integer]",
         reader,
     )
     return [row["practice_id"] for row in rows]
@@ -195,7 +195,7 @@ async def put_back_unreadable(connection: Connection, practice_id: PracticeId, r
     """Has webhooks read again that couldn't be read, and that this reader hasn't tried; returns how many."""
     done = await connection.execute(
         "UPDATE webhook_delivery d SET state = 'pending' FROM (SELECT id FROM webhook_delivery WHERE practice_id = $1 "
-        "AND error IS NOT NULL AND state <> 'pending' AND NOT readers @> ARRAY[$2::integer] ORDER BY received_at "
+        "AND readers <> '{}' AND state <> 'pending' AND NOT readers @> ARRAY[$2::integer] ORDER BY received_at "
         "LIMIT $3 FOR UPDATE SKIP LOCKED) n WHERE d.practice_id = $1 AND d.id = n.id",
         practice_id,
         reader,
@@ -251,13 +251,14 @@ class Applied:
 
 
 async def mark_applied(
-    connection: Connection, practice_id: PracticeId, applied: Sequence[Applied], reader: int | None = None
+    connection: Connection, practice_id: PracticeId, applied: Sequence[Applied], reader: int = 0
 ) -> None:
     """Notes what came of reading webhooks, and who read them. Those of which the same was noted stay as they are."""
     await connection.execute(
         "UPDATE webhook_delivery d SET state = n.state, applied_at = now(), events = n.events, "
         "unmatched = n.unmatched, error = n.error, "
-        "readers = CASE WHEN $7::integer IS NULL OR d.readers @> ARRAY[$7] THEN d.readers ELSE d.readers || $7 END "
+        "readers = CASE WHEN n.error IS NULL THEN '{}' WHEN d.readers @> ARRAY[$7::integer] THEN d.readers "
+        "ELSE d.readers || $7::integer END "
         "FROM (SELECT id, events, unmatched, error, CASE WHEN readable THEN 'applied'::delivery_state "
         "ELSE 'unreadable'::delivery_state END AS state FROM unnest($2::uuid[], $3::integer[], $4::integer[], "
         "$5::text[], $6::boolean[]) AS n(id, events, unmatched, error, readable)) n "

@@ -57,14 +57,21 @@ class Replayer:
     """Replays webhooks of one practice after the other. With `dry_run` nothing is written."""
 
     def __init__(
-        self, database: Database, sealer: Sealer, jobs: Jobs | None, *, dry_run: bool = False, page: int = PAGE
+        self,
+        database: Database,
+        sealer: Sealer,
+        jobs: Jobs | None,
+        *,
+        dry_run: bool = False,
+        page: int = PAGE,
+        reader: int | None = None,
     ) -> None:
         self._database = database
         self._sealer = sealer
         self._jobs = jobs
         self._dry_run = dry_run
         self._page = page
-        self._reader = fingerprint(sealer)
+        self._reader = fingerprint(sealer) if reader is None else reader
 
     async def count(self, practice_id: PracticeId, wanted: Stored, after: UUID | None = None) -> int:
         """How many webhooks there are to read."""

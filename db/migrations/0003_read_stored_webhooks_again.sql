@@ -8,8 +8,13 @@ COMMENT ON COLUMN message_event.place IS 'Its index in the body of that webhook.
 COMMENT ON COLUMN message_event.reader IS 'Fingerprint of the program that read it: workers/reader.py.';
 ALTER TABLE parked_event ADD COLUMN place integer, ADD COLUMN reader integer;
 ALTER TABLE webhook_delivery ADD COLUMN readers integer[] NOT NULL DEFAULT '{}';
-COMMENT ON COLUMN webhook_delivery.readers IS 'Fingerprints of the programs that have read it; another one reads again '
-    'what could not be read.';
+COMMENT ON COLUMN webhook_delivery.readers IS 'Fingerprints of the programs that could not read all of it; empty once '
+    'one could. Another one tries again.';
+-- By the owner, on whom row-level security is forced otherwise. 0 is no program.
+ALTER TABLE webhook_delivery NO FORCE ROW LEVEL SECURITY;
+UPDATE webhook_delivery SET readers = '{0}' WHERE error IS NOT NULL;
+ALTER TABLE webhook_delivery FORCE ROW LEVEL SECURITY;
+CREATE INDEX webhook_delivery_failed_idx ON webhook_delivery (practice_id, received_at) WHERE readers <> '{}';
 COMMENT ON COLUMN webhook_delivery.applied_at IS 'When it was read last. Pending with this set: to be read again.';
 
 -- By practice first: one practice's backlog is nothing that the others have to read past.
