@@ -16,7 +16,7 @@ from api.auth import Role
 from api.graphql.ids import global_id
 from db.accounts import Account
 from db.ids import uuid7
-from db.inbox import Only, Stored, store_delivery
+from db.inbox import NewDelivery, Only, Stored, store_deliveries
 from db.messages import find_messages
 from db.pool import Database
 from db.practices import Practice
@@ -59,10 +59,15 @@ class Inbox:
         delivery_id = DeliveryId(uuid7(datetime.now(UTC)))
         body = str(delivery_id).encode()
         self.webhooks[body] = list(events)
-        async with self.database.tenant(self.practice.id) as connection:
-            await store_delivery(
-                connection, OWN_SEALER, self.practice.id, delivery_id, self.account.id, "sendgrid", {}, body
-            )
+        delivery = NewDelivery(
+            practice_id=self.practice.id,
+            id=delivery_id,
+            account_id=self.account.id,
+            provider="sendgrid",
+            headers={},
+            body=body,
+        )
+        await store_deliveries(self.database.inbox, OWN_SEALER, [delivery])
         return delivery_id
 
     def reading(self, change: Callable[[Event], Event | None] = lambda event: event) -> Callable[..., Reading]:
@@ -538,4 +543,4 @@ async def test_the_metrics_count_parked_events(stack: Stack, inbox: Inbox, monke
     )
     await inbox.apply()
     async with httpx2.AsyncClient(base_url=await stack.api()) as http:
-        assert "carepost_parked_events 2.0" in (await http.get("/metrics")).text
+        assert 'carepost_events_parked{provider="sendgrid"} 2.0' in (await http.get("/metrics")).text

@@ -26,7 +26,7 @@ from api.auth import Role
 from api.graphql.ids import event_cursor, global_id, key_cursor, live_cursor
 from api.graphql.schema import build_schema
 from db.ids import uuid7
-from db.inbox import store_delivery
+from db.inbox import NewDelivery, store_deliveries
 from db.practices import Practice
 from mail.event import EventKind
 from mail.ids import DeliveryId
@@ -128,10 +128,15 @@ async def test_every_field_with_an_id_or_cursor_gives_nothing_of_another_practic
     await evidence.of(other_practice, message, EventKind.DELIVERED)
     theirs = await stack.client(api, other_practice, Role.ADMIN)
     delivery = DeliveryId(uuid7(datetime.now(UTC)))
-    async with stack.database.tenant(other_practice.id) as connection:
-        await store_delivery(
-            connection, OWN_SEALER, other_practice.id, delivery, account.id, "sendgrid", {}, CANARY.encode()
-        )
+    kept = NewDelivery(
+        practice_id=other_practice.id,
+        id=delivery,
+        account_id=account.id,
+        provider="sendgrid",
+        headers={},
+        body=CANARY.encode(),
+    )
+    await store_deliveries(stack.database.inbox, OWN_SEALER, [kept])
     seen = await theirs("{ messages { liveCursor nodes { events { nodes { id occurredAt } } } } }")
     [their_event] = seen["messages"]["nodes"][0]["events"]["nodes"]
     own = await make_patient(stack.database, practice)
