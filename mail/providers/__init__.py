@@ -18,6 +18,7 @@ from mail.providers.resend import Resend
 from mail.providers.scaleway import Scaleway
 from mail.providers.sendgrid import SendGrid
 from mail.providers.sparkpost import SparkPost
+from mail.providers.unisender_go import UnisenderGo
 
 _ALL: tuple[Provider, ...] = (
     AmazonSes(),
@@ -33,6 +34,7 @@ _ALL: tuple[Provider, ...] = (
     Scaleway(),
     SendGrid(),
     SparkPost(),
+    UnisenderGo(),
 )
 
 PROVIDERS: Mapping[str, Provider] = MappingProxyType({each.name: each for each in _ALL})
