@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from bench import messages_tab, report, webhooks
+from bench import applying, messages_tab, report, webhooks
 from bench.processes import RESULTS, child
 from bench.rounds import Contender, Pace, run_rounds
 from bench.world import FULL, QUICK, make_world
@@ -48,6 +48,7 @@ async def main() -> int:
                     await run_rounds(found, pace.rounds, postgres_pid, lambda: webhooks.count_stored(database_url))
                     report.show(console, title, found, against="One INSERT a POST", stores=True)
                     benchmarks[title] = found
+            stated["events_applied"] = await applying.run(console, database_url, redis_url, tenants, pace)
     finally:
         shutil.rmtree(_DATA, ignore_errors=True)
     name = f"{stated['at'].replace(':', '')}{'-quick' if quick else ''}"
