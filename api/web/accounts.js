@@ -2,6 +2,7 @@
 
 import { notify } from "./announce.js";
 import { timeElement } from "./dates.js";
+import { FailedWebhooks } from "./deliveries.js";
 import { fill, h } from "./dom.js";
 import { wordsOf } from "./graphql.js";
 import { icon } from "./icons.js";
@@ -87,19 +88,24 @@ export class AccountsView {
   constructor(session) {
     this.session = session;
     this.list = h("div", { class: "accounts" }, h("span", { class: "skeleton" }), h("span", { class: "skeleton short" }));
+    const failed = new FailedWebhooks(session);
     const live = indicator(session.live);
     // It tells all of them first, so a reconnection needs no reading anew.
     const stop = session.live.subscribe({
       query: ACCOUNT_HEALTH_CHANGED,
       variables: () => ({}),
-      onNext: ({ accountHealthChanged }) => this.#show(accountHealthChanged),
+      onNext: ({ accountHealthChanged }) => {
+        this.#show(accountHealthChanged);
+        failed.look();
+      },
     });
     this.dispose = () => {
       stop();
       live.stop();
+      failed.look.cancel();
     };
     this.element = h("div", { class: "accounts-view", data: { testid: "accounts" } },
-      h("div", { class: "view-head" }, h("h1", { tabindex: "-1" }, "Sending accounts"), live.element), this.list);
+      h("div", { class: "view-head" }, h("h1", { tabindex: "-1" }, "Sending accounts"), live.element), this.list, failed.element);
     this.#load();
   }
 

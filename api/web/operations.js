@@ -68,6 +68,17 @@ export const ACCOUNT_HEALTH = `query AccountHealth {
   }
 }`;
 
+export const FAILED_WEBHOOKS = `query FailedWebhooks($first: Int!) {
+  webhookDeliveries(filter: { failed: true }, first: $first) {
+    nodes { id state receivedAt events error account { id name } }
+    pageInfo { hasNextPage }
+  }
+}`;
+
+export const REPLAY_WEBHOOK = `mutation ReplayWebhook($input: ReplayWebhookDeliveryInput!) {
+  replayWebhookDelivery(input: $input) { delivery { id state } ${ERRORS} }
+}`;
+
 export const SEND_MESSAGE = `mutation SendMessage($input: SendMessageInput!) {
   sendMessage(input: $input) { message { ${ROW_FIELDS} } ${ERRORS} }
 }`;

@@ -18,7 +18,7 @@ from db.patients import Patient
 from db.practices import Practice
 from tests.browser.chromium import Watch
 from tests.integration.workers.sending import relay
-from tests.support.practice import make_account, make_patient
+from tests.support.practice import make_account, make_delivery, make_patient
 from tests.support.stack import GraphQLClient, Stack, token_for
 
 pytestmark = pytest.mark.browser
@@ -418,3 +418,16 @@ async def test_an_administrator_sees_what_is_wrong_with_an_account_and_what_to_d
     await expect(card.locator("details")).to_have_attribute("open", "")
     await expect(card).not_to_contain_text("secret:")
     assert await desk.page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+async def test_an_administrator_sees_a_webhook_that_could_not_be_read_and_has_it_read_again(desk: Desk) -> None:
+    account = await make_account(desk.stack.database, desk.practice)
+    await make_delivery(desk.stack.database, desk.practice, account.id, b'[{"canary@mail.example": "noon"}]')
+    await desk.sign_in(role=Role.ADMIN)
+    await desk.page.get_by_role("link", name="Accounts").click()
+    failed = desk.page.get_by_test_id("failed-webhook")
+    await expect(failed).to_contain_text("event 0: ")
+    await expect(desk.page.get_by_test_id("failed-webhooks")).not_to_contain_text("canary")
+    await failed.get_by_role("button", name="Read again").click()
+    await expect(desk.page.get_by_text("It is read again")).to_be_visible()
+    await expect(failed.get_by_role("button", name="Read again")).to_be_enabled()
