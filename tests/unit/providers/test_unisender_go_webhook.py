@@ -93,6 +93,7 @@ def test_each_changed_byte_is_noticed() -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "detail"),
     [
+        ("accepted", EventKind.QUEUED, "accepted"),
         ("sent", EventKind.QUEUED, "sent"),
         ("delivered", EventKind.DELIVERED, "delivered/ok_delivered"),
         ("opened", EventKind.OPENED, "opened/ok_read"),
@@ -131,6 +132,8 @@ def test_a_single_event_may_be_flat() -> None:
 
 
 def test_our_id_comes_back() -> None:
+    (documented,) = GO.read_webhook(PAYLOADS["delivered"], {}).events
+    assert documented.message_id == MESSAGE_ID
     event = one("sent", metadata={"carepost_message_id": str(MESSAGE_ID)}, job_id=None)
     assert (event.message_id, event.provider_message_id) == (MESSAGE_ID, None)
 
