@@ -1,6 +1,7 @@
 """The webhook endpoint: signed posts of one event each, stored so that a lost machine loses none."""
 
 import contextlib
+import hmac
 import json
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +16,6 @@ from bench.load import Load, post
 from bench.processes import serving
 from bench.rounds import Contender, Pace
 from bench.world import JWT_SECRET, SECRET_KEY, Tenant
-from carepost.sandbox.vendors.sendgrid.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER
 
 CONNECTIONS: Final = (16, 64)
 _POSTS: Final = 4000
@@ -62,19 +62,20 @@ async def count_stored(database_url: str) -> int:
 
 
 def _post(tenant: Tenant) -> str:
-    """A post of one event, as SendGrid signs and words it."""
-    moment = int(datetime.now(UTC).timestamp())
-    event = {
-        "email": "patient@mail.example",
-        "timestamp": moment,
-        "event": "delivered",
-        "sg_event_id": uuid4().hex,
-        "sg_message_id": f"{uuid4().hex}.recvd-5d6f-1",
-        "smtp-id": f"<{uuid4()}@practice.example>",
-        "response": "250 2.0.0 OK queued as 4QkXyz",
-        "carepost_message_id": str(uuid4()),
+    """A post of one event, as MailerSend signs (HMAC-SHA256 over the body) and words it."""
+    moment = datetime.now(UTC).isoformat()
+    data = {
+        "id": uuid4().hex,
+        "domain_id": "yv69oxl5kl785kw2",
+        "message_id": uuid4().hex[:24],
+        "email_id": uuid4().hex[:24],
+        "type": "delivered",
+        "subject": "Your appointment",
+        "recipient": "patient@mail.example",
+        "tags": [str(uuid4())],
+        "meta": [],
     }
-    body = json.dumps([event]).encode()
-    headers = {TIMESTAMP_HEADER: str(moment), SIGNATURE_HEADER: tenant.key.sign(str(moment), body)}
-    path = webhook_url("", "sendgrid", tenant.practice.id, tenant.esp.id)
-    return post(path, body, headers)
+    body = json.dumps({"type": "activity.delivered", "created_at": moment, "data": data}).encode()
+    signature = hmac.digest(tenant.secret.encode(), body, "sha256").hex()
+    path = webhook_url("", "mailersend", tenant.practice.id, tenant.esp.id)
+    return post(path, body, {"signature": signature})

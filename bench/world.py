@@ -5,6 +5,7 @@ functions that serve, with every event.
 """
 
 import random
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,6 @@ from typing import Final
 
 import asyncpg
 
-from carepost.sandbox.vendors.sendgrid.signing import SigningKey
 from carepost.seed import ZONE
 from carepost.seed_texts import LETTERS
 from db.accounts import Account, create_account
@@ -72,12 +72,12 @@ QUICK: Final = Size(practices=8, patients=50, queried=10)
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """One practice; its ESP account's webhooks are signed by `key`."""
+    """One practice; its ESP account's webhooks are signed with `secret`."""
 
     practice: Practice
     esp: Account
     smtp: Account
-    key: SigningKey
+    secret: str
     queried: Sequence[PatientId]
 
 
@@ -107,7 +107,7 @@ async def _tenant(
     number: int,
 ) -> Tenant:
     practice = await create_practice(url, f"Practice {number}", ZONE)
-    key = SigningKey.generate()
+    secret = secrets.token_hex(16)
     patients = [(PatientId(uuid7(datetime.now(UTC))), f"patient.{n}@mail.example") for n in range(size.patients)]
     chance.shuffle(patients)
     async with database.tenant(practice.id) as connection:
@@ -118,13 +118,13 @@ async def _tenant(
                 practice.id,
                 AccountId(uuid7(datetime.now(UTC))),
                 kind=kind,
-                provider="sendgrid" if kind is AccountKind.ESP else None,
+                provider="mailersend" if kind is AccountKind.ESP else None,
                 name=f"Account {kind.value}",
                 sender=Address("hello@practice.example", practice.name),
                 reply_to=None,
                 is_default=kind is AccountKind.ESP,
                 credentials={},
-                webhook_secrets=[key.public_key],
+                webhook_secrets=[secret],
             )
             for kind in (AccountKind.ESP, AccountKind.SMTP)
         ]
@@ -151,7 +151,7 @@ async def _tenant(
     # A patient's messages don't lie side by side: they were written over years.
     chance.shuffle(rows)
     await owner.copy_records_to_table("message", records=rows, columns=_COLUMNS)
-    return Tenant(practice, esp, smtp, key, [patient_id for patient_id, _ in queried])
+    return Tenant(practice, esp, smtp, secret, [patient_id for patient_id, _ in queried])
 
 
 def _draft(account: Account, patient_id: PatientId, email: str, chance: random.Random) -> NewMessage:
