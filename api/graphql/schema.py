@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import strawberry
 from graphql import GraphQLError
 from strawberry.extensions import DisableIntrospection, SchemaExtension
 from strawberry.schema.config import StrawberryConfig
@@ -11,6 +10,7 @@ from strawberry.types import ExecutionContext, ExecutionResult
 from strawberry.types.graphql import OperationType
 
 from api.config import Limits
+from api.graphql.compiled import CompilingSchema
 from api.graphql.documents import CheckDocument, Documents
 from api.graphql.errors import MaskUnexpected
 from api.graphql.mutations import Mutation
@@ -24,7 +24,7 @@ from api.graphql.types.patient import Patient
 from api.graphql.types.practice import Practice
 
 
-class Schema(strawberry.Schema):
+class Schema(CompilingSchema):
     """Logs no error itself: an error's text, and the document that it quotes, may hold a patient's data. Those that
     are unexpected are logged by `MaskUnexpected`."""
 
@@ -37,7 +37,8 @@ class Schema(strawberry.Schema):
         return await super().execute(query, allowed_operation_types=allowed, **more)
 
 
-def build_schema(limits: Limits | None = None, *, introspection: bool = True) -> strawberry.Schema:
+def build_schema(limits: Limits | None = None, *, introspection: bool = True, compiling: bool = True) -> Schema:
+    """With `compiling` off, everything is left to graphql-core."""
     limits = limits or Limits()
     documents = Documents(limits)
     # Factories, since an extension holds the state of one execution.
@@ -50,5 +51,6 @@ def build_schema(limits: Limits | None = None, *, introspection: bool = True) ->
         subscription=Subscription,
         types=[Patient, Message, MessageEvent, SendingAccount, Practice, WebhookDelivery],
         extensions=extensions,
+        compiling=compiling,
         config=StrawberryConfig(disable_field_suggestions=not introspection),
     )

@@ -1,0 +1,196 @@
+"""Objects: their fields are resolved one after the other, each for all objects of a list, then written together."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from graphql import GraphQLAbstractType, GraphQLError, GraphQLObjectType
+from graphql.execution import default_type_resolver
+from graphql.pyutils import inspect
+from strawberry.execution import optimized_is_awaitable
+from strawberry.types.base import StrawberryObjectDefinition
+from strawberry.types.cast import get_strawberry_type_cast
+
+from api.graphql.compiled.hooks import ReadAll
+from api.graphql.compiled.places import Place
+from api.graphql.compiled.run import NULLED, Run
+from api.graphql.compiled.values import Values, called, settled
+
+if TYPE_CHECKING:
+    from api.graphql.compiled.fields import FieldPlan
+
+
+class ObjectPlan:
+    """What is selected on objects of one type."""
+
+    def __init__(self, type_: GraphQLObjectType, fields: Sequence["FieldPlan"]) -> None:
+        self.type = type_
+        self.fields = fields
+        self.make_stand_ins: ReadAll | None = None
+        keys = [field.key for field in fields]
+        # Names of GraphQL are ASCII letters, digits and underscores, so this can hold nothing else.
+        parameters = ", ".join(f"v{number}" for number in range(len(keys)))
+        members = ", ".join(f"{key!r}: v{number}" for number, key in enumerate(keys))
+        self._write: Callable[..., dict[str, Any]] = eval(f"lambda {parameters}: {{{members}}}")  # noqa: S307
+
+    @property
+    def pure(self) -> bool:
+        """Whether nothing below is called: the same object is then written the same way."""
+        return all(field.pure for field in self.fields)
+
+    async def write(self, run: Run, place: Place, parents: list[Any]) -> list[Any]:
+        """Each parent as a dictionary; `NULLED` where a field of it is."""
+        if not parents:
+            return []
+        if not self.fields:
+            return [{} for _ in parents]
+        columns: list[Any] = []
+        waiting: list[tuple[int, Awaitable[list[Any]]]] = []
+        stand_ins: list[Any] | None = None
+        for field in self.fields:
+            column = field.quick(run, parents)
+            if column is None:
+                sources = parents
+                if self.make_stand_ins is not None and not field.is_read:
+                    if stand_ins is None:
+                        stand_ins = list(self.make_stand_ins(parents, field.info(run, place, 0)))
+                    sources = stand_ins
+                work = field.column(run, place, sources)
+                if field.waits_below:
+                    waiting.append((len(columns), work))
+                else:
+                    column = await work
+            columns.append(column)
+        if len(waiting) == 1:
+            columns[waiting[0][0]] = await waiting[0][1]
+        elif waiting:
+            found = await asyncio.gather(*(work for _, work in waiting))
+            for (number, _), column in zip(waiting, found, strict=True):
+                columns[number] = column
+        written: list[Any] = list(map(self._write, *columns))
+        if run.failures:
+            for column in columns:
+                for number, value in enumerate(column):
+                    if value is NULLED:
+                        written[number] = NULLED
+        return written
+
+
+class ObjectValues(Values):
+    """Objects of one type. `vouched` ones are what a plan reads: their type isn't asked. `shared` ones are written
+    once for all places where one and the same stands."""
+
+    def __init__(self, field: "FieldPlan", plan: ObjectPlan, *, nullable: bool) -> None:
+        super().__init__(field, nullable=nullable)
+        self.plan = plan
+        self.vouched = plan.type.is_type_of is None
+        self.shared = False
+        definition = plan.type.extensions.get("strawberry-definition")
+        self._origin: type | None = None
+        if isinstance(definition, StrawberryObjectDefinition) and definition.is_type_of is None:
+            self._origin = definition.origin
+
+    async def all(self, run: Run, place: Place, values: Sequence[Any]) -> list[Any]:
+        if not self.vouched and not self._are_of_type(values):
+            verdicts = [
+                called(self.plan.type.is_type_of, value, self.field.info_at(run, place, number))  # type: ignore[arg-type]
+                for number, value in enumerate(values)
+            ]
+            return await self._judged(run, place, values, verdicts)
+        if self.shared and len(values) > 2:
+            first: dict[int, int] = {}
+            for number, value in enumerate(values):
+                first.setdefault(id(value), number)
+            if len(first) < len(values) and self.plan.pure:
+                failures = len(run.failures)
+                kept = list(first.values())
+                once = await self.plan.write(run, place.some(kept), [values[number] for number in kept])
+                if len(run.failures) == failures:
+                    by_id = dict(zip(first, once, strict=True))
+                    return [by_id[id(value)] for value in values]
+                del run.failures[failures:]
+        return self.nulled(run, await self.plan.write(run, place, list(values)))
+
+    def _are_of_type(self, values: Sequence[Any]) -> bool:
+        """What Strawberry's own predicate says of instances of the very class."""
+        return set(map(type, values)) == {self._origin} and not any(map(get_strawberry_type_cast, values))
+
+    async def _judged(self, run: Run, place: Place, values: Sequence[Any], verdicts: list[Any]) -> list[Any]:
+        written: list[Any] = [None] * len(values)
+        kept = []
+        for number, verdict in enumerate(verdicts):
+            if optimized_is_awaitable(verdict):
+                [verdict] = await settled([verdict])
+            if isinstance(verdict, Exception):
+                written[number] = self.fail(run, place, number, verdict)
+            elif not verdict:
+                text = f"Expected value of type '{self.plan.type}' but got: {inspect(values[number])}."
+                written[number] = self.fail(run, place, number, GraphQLError(text, self.field.nodes))
+            else:
+                kept.append(number)
+        whole = await self.plan.write(run, place.some(kept), [values[number] for number in kept])
+        for number, value in zip(kept, whole, strict=True):
+            written[number] = value
+        return self.nulled(run, written)
+
+
+class AbstractValues(Values):
+    """Objects of an interface or a union: told apart by their types first."""
+
+    def __init__(self, field: "FieldPlan", type_: GraphQLAbstractType, *, nullable: bool) -> None:
+        super().__init__(field, nullable=nullable)
+        self._type = type_
+        self._plans: dict[str, ObjectValues] = {}
+
+    async def all(self, run: Run, place: Place, values: Sequence[Any]) -> list[Any]:
+        written: list[Any] = [None] * len(values)
+        resolve = self._type.resolve_type or default_type_resolver
+        groups: dict[str, list[int]] = {}
+        for number, value in enumerate(values):
+            name: Any = called(resolve, value, self.field.info_at(run, place, number), self._type)
+            if optimized_is_awaitable(name):
+                [name] = await settled([name])
+            try:
+                groups.setdefault(self._checked(name, value), []).append(number)
+            except Exception as error:  # noqa: BLE001 - an error of this value
+                written[number] = self.fail(run, place, number, error)
+        for name, numbers in groups.items():
+            plan = self._plans.get(name)
+            if plan is None:
+                type_ = self.field.planner.schema.type_map[name]
+                plan = self._plans[name] = self.field.planner.objects(self.field, type_, nullable=self.nullable)
+            whole = await plan.all(run, place.some(numbers), [values[number] for number in numbers])
+            for number, value in zip(numbers, whole, strict=True):
+                written[number] = value
+        return written
+
+    def _checked(self, name: Any, value: Any) -> str:
+        """The name of a type that may stand here; raises as graphql-core does."""
+        if isinstance(name, Exception):
+            raise name
+        schema, abstract, nodes = self.field.planner.schema, self._type, self.field.nodes
+        where = f"for field '{self.field.parent_type}.{self.field.name}'"
+        must = f"Abstract type '{abstract}' must resolve to an Object type at runtime {where}"
+        if name is None:
+            raise GraphQLError(
+                f"{must}. Either the '{abstract}' type should provide a 'resolve_type' function or each possible type "
+                "should provide an 'is_type_of' function.",
+                nodes,
+            )
+        if not isinstance(name, str):
+            raise GraphQLError(
+                f"{must} with value {inspect(value)}, received '{inspect(name)}', which is not a valid Object type "
+                "name.",
+                nodes,
+            )
+        type_ = schema.get_type(name)
+        if type_ is None:
+            raise GraphQLError(
+                f"Abstract type '{abstract}' was resolved to a type '{name}' that does not exist inside the schema.",
+                nodes,
+            )
+        if not isinstance(type_, GraphQLObjectType):
+            raise GraphQLError(f"Abstract type '{abstract}' was resolved to a non-object type '{name}'.", nodes)
+        if not schema.is_sub_type(abstract, type_):
+            raise GraphQLError(f"Runtime Object type '{type_}' is not a possible type for '{abstract}'.", nodes)
+        return name
