@@ -150,7 +150,7 @@ async def page_of_messages(
     first_tracked: datetime,
 ) -> Page:
     """Messages of a practice, newest first, those older than the message `after`."""
-    where, arguments = _conditions(wanted, after, first_tracked, [practice_id, limit])
+    where, arguments = conditions(wanted, after, first_tracked, [practice_id, limit])
     rows = await pool.fetch(
         TENANT + f"SELECT m.*, {POSITION} FROM tenant LEFT JOIN LATERAL (SELECT {COLUMNS} FROM message m "
         f"WHERE m.practice_id = tenant.practice_id{where} ORDER BY m.id DESC LIMIT $2) m ON true",
@@ -169,7 +169,7 @@ async def pages_by_patient(
     first_tracked: datetime,
 ) -> dict[UUID, Page]:
     """The same page for each of several patients, in one statement."""
-    where, arguments = _conditions(wanted, after, first_tracked, [practice_id, limit, patient_ids])
+    where, arguments = conditions(wanted, after, first_tracked, [practice_id, limit, patient_ids])
     rows = await pool.fetch(
         TENANT + f"SELECT wanted.patient_id AS wanted, m.*, {POSITION} "
         "FROM tenant CROSS JOIN unnest($3::uuid[]) AS wanted(patient_id) LEFT JOIN LATERAL ("
@@ -184,7 +184,7 @@ async def pages_by_patient(
     return {patient_id: Page(messages, rows[0]["position"]) for patient_id, messages in found.items()}
 
 
-def _conditions(
+def conditions(
     wanted: MessageFilter, after: UUID | None, first_tracked: datetime, arguments: list[object]
 ) -> tuple[str, list[object]]:
     """SQL conditions on `m` with the numbers of their arguments; the texts are fixed, so few in number."""

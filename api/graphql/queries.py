@@ -6,16 +6,18 @@ from uuid import UUID
 
 import strawberry
 
+from api.graphql.compiled import planned
 from api.graphql.context import Info
 from api.graphql.errors import ApiError
 from api.graphql.ids import key_cursor, read_global_id, read_key_cursor, uuid_of
+from api.graphql.plans.lists import plan_messages, plan_patient, plan_patients
 from api.graphql.roles import MaySeeWebhooks
 from api.graphql.types.account import SendingAccount
 from api.graphql.types.connection import Node, edges_and_info, page_size
 from api.graphql.types.delivery import WebhookDelivery, WebhookDeliveryConnection, WebhookDeliveryFilter
 from api.graphql.types.event import MessageEvent
 from api.graphql.types.message import Message, MessageConnection, MessageFilter
-from api.graphql.types.patient import Patient, PatientConnection
+from api.graphql.types.patient import Patient, PatientConnection, searched
 from api.graphql.types.practice import Practice, Viewer
 from api.graphql.types.provider import Provider
 from api.graphql.types.report import DeliveryReport, DeliveryReportRow
@@ -60,11 +62,11 @@ class Query:
             case _:
                 return None
 
-    @strawberry.field(description="One patient; null when the practice has none such.")
+    @strawberry.field(description="One patient; null when the practice has none such.", metadata=planned(plan_patient))
     async def patient(self, info: Info, id: strawberry.ID) -> Patient | None:
         return await _patient(info, uuid_of("Patient", id))
 
-    @strawberry.field(description="The practice's patients, by name.")
+    @strawberry.field(description="The practice's patients, by name.", metadata=planned(plan_patients))
     async def patients(
         self,
         info: Info,
@@ -74,9 +76,8 @@ class Query:
     ) -> PatientConnection:
         size = page_size(info, first)
         context = info.context
-        search = search.replace("\x00", "")[:200]
         rows = await page_of_patients(
-            context.database.app, context.practice_id, search, size + 1, read_key_cursor(after)
+            context.database.app, context.practice_id, searched(search), size + 1, read_key_cursor(after)
         )
         edges, page_info = edges_and_info(rows, size, after, lambda row: key_cursor(row.id), Patient.of)
         return PatientConnection(edges=edges, page_info=page_info)
@@ -85,7 +86,7 @@ class Query:
     async def message(self, info: Info, id: strawberry.ID) -> Message | None:
         return await _message(info, uuid_of("Message", id))
 
-    @strawberry.field(description="The practice's messages, newest first.")
+    @strawberry.field(description="The practice's messages, newest first.", metadata=planned(plan_messages))
     async def messages(
         self,
         info: Info,

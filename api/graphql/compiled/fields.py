@@ -13,6 +13,7 @@ from strawberry.types.info import Info
 from api.graphql.compiled.arguments import Arguments, Keywords
 from api.graphql.compiled.hooks import BATCHED, SHARED, ReadAll, ReadEach, Resolver
 from api.graphql.compiled.info import ResolveInfo
+from api.graphql.compiled.leaves import Leaf
 from api.graphql.compiled.objects import ObjectPlan, ObjectValues
 from api.graphql.compiled.places import Place
 from api.graphql.compiled.run import Run
@@ -63,14 +64,18 @@ class FieldPlan:
         elif field is not None and self._direct:
             self._batch = field.metadata.get(BATCHED)
         self.is_read = False
+        # Errors come in the order in which graphql-core would find them, whatever a plan reads at once.
         self.waits = bool(field and field.is_async)
+        self._awaits = self.waits
         self.values: Values
-        self.waits_below = self.waits
+        self._leaf: Leaf | None = None
+        self.waits_below = self._awaits
 
     def complete_by(self, values: Values) -> None:
         """Says how what is resolved is written."""
         self.values = values
-        self.waits_below = self.waits or any(field.waits_below for field in self.below)
+        self._leaf = values.leaf if isinstance(values, LeafValues) else None
+        self.waits_below = self._awaits or any(field.waits_below for field in self.below)
         if self._batch is not None and isinstance(inner := innermost(values), ObjectValues):
             assert self.field is not None
             inner.shared = self.field.metadata[SHARED]
@@ -94,7 +99,7 @@ class FieldPlan:
     @property
     def pure(self) -> bool:
         """Whether neither this nor anything below is called or awaited."""
-        if not self._typename and self._read_each is None:
+        if not self._typename and self._read_each is None and self._read_all is None:
             return False
         inner = innermost(self.values)
         return isinstance(inner, LeafValues) or (isinstance(inner, ObjectValues) and inner.plan.pure)
@@ -109,7 +114,7 @@ class FieldPlan:
         self._read_each, self._read_all = each, many
         self._batch = self._planned = None
         self.is_read = True
-        self.waits = False
+        self._awaits = False
 
     def resolve_by(self, resolver: Resolver) -> None:
         """Calls the planned form of the resolver."""
@@ -127,14 +132,18 @@ class FieldPlan:
         )
         return made
 
-    def quick(self, run: Run, parents: list[Any]) -> list[Any] | None:
+    def quick(self, run: Run, above: Place, parents: list[Any]) -> list[Any] | None:
         """The whole column at once, where nothing has to be called or looked at."""
         if self._typename:
             return [self.parent_type.name] * len(parents)
-        if self._read_each is None or not isinstance(self.values, LeafValues):
+        if self._leaf is None or (self._read_each is None and self._read_all is None):
             return None
         try:
-            return self.values.leaf.column(list(map(self._read_each, parents)), native=run.native)
+            if self._read_all is not None:
+                values = list(self._read_all(parents, self.info(run, above, 0)))
+            else:
+                values = list(map(self._read_each, parents))  # type: ignore[arg-type]
+            return self._leaf.column(values, native=run.native)
         except Exception:  # noqa: BLE001 - it comes again where each is looked at
             return None
 
@@ -167,7 +176,7 @@ class FieldPlan:
             return await self._by_hook(run, place, parents, arguments)
         else:
             results = self._called(run, place, parents, arguments)
-        if not self.waits:
+        if not self._awaits:
             return results
         waiting = [number for number, result in enumerate(results) if optimized_is_awaitable(result)]
         for number, value in zip(waiting, await settled([results[number] for number in waiting]), strict=True):

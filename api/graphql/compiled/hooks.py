@@ -32,10 +32,8 @@ Resolver = Callable[..., Awaitable[Any]]
 """Called with source, info and the arguments of the field by name."""
 
 
-class Batch(Protocol):
-    """The batched form of a resolver."""
-
-    def __call__(self, parents: list[Any], info: Info[Any, Any], **arguments: Any) -> Awaitable[Sequence[Any]]: ...
+Batch = Callable[..., Awaitable[Sequence[Any]]]
+"""The batched form of a resolver: called with parents, info and the arguments of the field by name."""
 
 
 class Ahead(Protocol):

@@ -48,13 +48,13 @@ class ObjectPlan:
         waiting: list[tuple[int, Awaitable[list[Any]]]] = []
         stand_ins: list[Any] | None = None
         for field in self.fields:
-            column = field.quick(run, parents)
+            sources = parents
+            if self.make_stand_ins is not None and not field.is_read:
+                if stand_ins is None:
+                    stand_ins = list(self.make_stand_ins(parents, field.info(run, place, 0)))
+                sources = stand_ins
+            column = field.quick(run, place, sources)
             if column is None:
-                sources = parents
-                if self.make_stand_ins is not None and not field.is_read:
-                    if stand_ins is None:
-                        stand_ins = list(self.make_stand_ins(parents, field.info(run, place, 0)))
-                    sources = stand_ins
                 work = field.column(run, place, sources)
                 if field.waits_below:
                     waiting.append((len(columns), work))

@@ -1,12 +1,13 @@
 """MessageEvent: evidence."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import strawberry
 
 from api.graphql.enums import described
-from api.graphql.ids import global_id
-from api.graphql.types.connection import Connection, Node
+from api.graphql.ids import event_cursor, global_id
+from api.graphql.types.connection import Connection, Node, edges_and_info
 from api.graphql.types.failure import Failure
 from db.events import StoredEvent
 from mail.event import EventKind, EventSource
@@ -44,4 +45,9 @@ class MessageEvent(Node):
 
 @strawberry.type(description="A page of evidence, in the order in which it happened.")
 class MessageEventConnection(Connection[MessageEvent]):
-    pass
+    @classmethod
+    def from_rows(cls, rows: Sequence[StoredEvent], first: int, after: str | None) -> "MessageEventConnection":
+        edges, page_info = edges_and_info(
+            rows, first, after, lambda row: event_cursor(row.occurred_at, row.dedupe_key), MessageEvent.of
+        )
+        return cls(edges=edges, page_info=page_info)

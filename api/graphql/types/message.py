@@ -1,18 +1,20 @@
 """Message: one email to one patient, and what became of it."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import nh3
 import strawberry
 
+from api.graphql import batches
+from api.graphql.compiled import batched
 from api.graphql.context import EventsKey, Info
 from api.graphql.enums import described
 from api.graphql.errors import ApiError
-from api.graphql.ids import event_cursor, global_id, key_cursor, live_cursor, read_event_cursor, uuid_of
+from api.graphql.ids import global_id, key_cursor, live_cursor, read_event_cursor, uuid_of
 from api.graphql.types.account import SendingAccount
 from api.graphql.types.connection import Connection, Node, edges_and_info, page_size
-from api.graphql.types.event import MessageEvent, MessageEventConnection
+from api.graphql.types.event import MessageEventConnection
 from api.graphql.types.failure import Failure
 from db.messages import Message as MessageRow
 from db.messages import MessageFilter as FilterValue
@@ -33,6 +35,31 @@ class Explanation:
     code: ExplanationCode = strawberry.field(description="The same for programs.")
     text: str = strawberry.field(description="One or two sentences, in English, fit to be shown.")
     next_step: str | None = strawberry.field(description="What staff can do; null when there is nothing to do.")
+
+
+def explained(row: MessageRow, limit: Verdict, provider: str | None, now: datetime, silence: timedelta) -> Explanation:
+    """`provider` is the account's, which counts for tracked kinds alone."""
+    esp = PROVIDERS.get(provider or "") if row.account_kind.tracked else None
+    facts = Facts(
+        kind=row.account_kind,
+        verdict=row.verdict,
+        limit=limit,
+        capabilities=esp.capabilities if esp else None,
+        scheduled_at=row.scheduled_at,
+        sent_at=row.sent_at,
+        delivered_at=row.delivered_at,
+        opened_at=row.opened_at,
+        track_opens=row.track_opens,
+        attempt_failed=row.attempt_failed,
+        ambiguous=row.ambiguous,
+        deferred=row.deferred,
+        machine_opened=row.machine_opened,
+        complained=row.complained,
+        unsubscribed=row.unsubscribed,
+        failure=row.failure,
+    )
+    why = explain(facts, now, silence)
+    return Explanation(code=why.code, text=why.text, next_step=why.next_step or None)
 
 
 @strawberry.input(description="Which messages a list holds. What is left out asks for no limit.")
@@ -108,43 +135,29 @@ class Message(Node):
         shows = self.status in {MessageStatus.NOT_DELIVERED, MessageStatus.FAILED}
         return Failure.of(self.row.failure) if shows and self.row.failure else None
 
-    @strawberry.field(description="Why it has its status, and what staff can do.")
+    @strawberry.field(
+        description="Why it has its status, and what staff can do.", metadata=batched(batches.explanations)
+    )
     async def explanation(self, info: Info) -> Explanation:
         row = self.row
         account = await info.context.load.account.load(row.account_id) if row.account_kind.tracked else None
-        esp = PROVIDERS.get((account.provider or "") if account else "")
-        facts = Facts(
-            kind=row.account_kind,
-            verdict=row.verdict,
-            limit=self.limit,
-            capabilities=esp.capabilities if esp else None,
-            scheduled_at=row.scheduled_at,
-            sent_at=row.sent_at,
-            delivered_at=row.delivered_at,
-            opened_at=row.opened_at,
-            track_opens=row.track_opens,
-            attempt_failed=row.attempt_failed,
-            ambiguous=row.ambiguous,
-            deferred=row.deferred,
-            machine_opened=row.machine_opened,
-            complained=row.complained,
-            unsubscribed=row.unsubscribed,
-            failure=row.failure,
-        )
-        why = explain(facts, datetime.now(UTC), info.context.services.config.silence)
-        return Explanation(code=why.code, text=why.text, next_step=why.next_step or None)
+        provider = account.provider if account else None
+        return explained(row, self.limit, provider, datetime.now(UTC), info.context.services.config.silence)
 
-    @strawberry.field(description="The plain text that was written.")
+    @strawberry.field(description="The plain text that was written.", metadata=batched(batches.texts))
     async def text(self, info: Info) -> str:
         body = await info.context.load.body.load(self.row.id)
         return body.text if body else ""
 
-    @strawberry.field(description="The HTML that was written, cleaned of whatever could run; null for a plain email.")
+    @strawberry.field(
+        description="The HTML that was written, cleaned of whatever could run; null for a plain email.",
+        metadata=batched(batches.htmls),
+    )
     async def html(self, info: Info) -> str | None:
         body = await info.context.load.body.load(self.row.id)
         return nh3.clean(body.html) if body and body.html is not None else None
 
-    @strawberry.field(description="Whom it was written to.")
+    @strawberry.field(description="Whom it was written to.", metadata=batched(batches.patients, shared=True))
     async def patient(self, info: Info) -> Annotated["Patient", strawberry.lazy("api.graphql.types.patient")]:
         from api.graphql.types.patient import Patient
 
@@ -152,26 +165,24 @@ class Message(Node):
         assert row is not None
         return Patient.of(row)
 
-    @strawberry.field(description="What it was sent through.")
+    @strawberry.field(description="What it was sent through.", metadata=batched(batches.accounts, shared=True))
     async def account(self, info: Info) -> SendingAccount:
         row = await info.context.load.account.load(self.row.account_id)
         assert row is not None
         return SendingAccount.of(row)
 
     @strawberry.field(
-        description="The evidence, in the order in which it happened. Evidence above the ceiling doesn't show."
+        description="The evidence, in the order in which it happened. Evidence above the ceiling doesn't show.",
+        metadata=batched(batches.events),
     )
     async def events(self, info: Info, first: int = 50, after: str | None = None) -> MessageEventConnection:
         size = page_size(info, first)
         rows = await info.context.load.events.load(
             EventsKey(self.row.id, size + 1, read_event_cursor(after), self.limit)
         )
-        edges, page_info = edges_and_info(
-            rows, size, after, lambda row: event_cursor(row.occurred_at, row.dedupe_key), MessageEvent.of
-        )
-        return MessageEventConnection(edges=edges, page_info=page_info)
+        return MessageEventConnection.from_rows(rows, size, after)
 
-    @strawberry.field(description="The message that this one repeats.")
+    @strawberry.field(description="The message that this one repeats.", metadata=batched(batches.resent))
     async def resend_of(self, info: Info) -> Annotated["Message", strawberry.lazy("api.graphql.types.message")] | None:
         if self.row.resend_of is None:
             return None

@@ -2,6 +2,8 @@
 
 import strawberry
 
+from api.graphql import batches
+from api.graphql.compiled import batched
 from api.graphql.context import Info, PageKey
 from api.graphql.enums import described
 from api.graphql.ids import global_id, read_key_cursor
@@ -26,7 +28,9 @@ class Patient(Node):
     )
     open_tracking: bool = strawberry.field(description="Whether the patient consents to open tracking.")
 
-    @strawberry.field(description="The Messages tab: emails to this patient, newest first.")
+    @strawberry.field(
+        description="The Messages tab: emails to this patient, newest first.", metadata=batched(batches.messages_of)
+    )
     async def messages(
         self,
         info: Info,
@@ -52,6 +56,11 @@ class Patient(Node):
             email_health=row.email_health,
             open_tracking=row.open_tracking,
         )
+
+
+def searched(text: str) -> str:
+    """What is searched for: of endless texts the beginning, and nothing that Postgres can't hold."""
+    return text.replace("\x00", "")[:200]
 
 
 @strawberry.type(description="A page of patients, by name.")

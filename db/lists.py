@@ -1,0 +1,116 @@
+"""Lists as they are shown: one statement reads all that the rows of a page show, their accounts and patients too.
+
+What comes is asyncpg's own records, read by number: making an object of each row costs more than reading it.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from db.messages import COLUMNS, POSITION, MessageFilter, conditions
+from db.pool import TENANT, Pool
+from mail.ids import PracticeId
+
+_PATIENT: Final = ("id", "name", "email", "open_tracking", "email_health")
+_ACCOUNT: Final = ("name", "provider")
+
+_MESSAGE: Final = tuple(column.removeprefix("m.") for column in COLUMNS.split(", "))
+# Whether nothing above SENT may show: mail.status.ceiling, as message_limit has it.
+_CAPPED: Final = "message_limit(m.account_kind, coalesce(m.sent_at, m.queued_at), $3) = 'sent' AS capped"
+_SHOWN: Final = f"{COLUMNS}, {_CAPPED}"
+_OF_ACCOUNT: Final = ", ".join(f"a.{column} AS account_{column}" for column in _ACCOUNT)
+_OF_PATIENT: Final = ", ".join(f"p.{column} AS their_{column}" for column in _PATIENT)
+
+MESSAGE_AT: Final = {
+    name: number
+    for number, name in enumerate((*_MESSAGE, "capped", *(f"account_{column}" for column in _ACCOUNT), "position"))
+}
+"""Where the columns of a message stand in a row of this module, by their names in `db.messages.COLUMNS`; beside them
+`capped`, `account_name`, `account_provider`, `position`. All of a message are None where a page is empty."""
+PATIENT_BESIDE: Final = {column: len(MESSAGE_AT) + n for n, column in enumerate(_PATIENT)}
+"""Where a patient's columns stand in a row that has a message too."""
+PATIENT_AT: Final = {column: n for n, column in enumerate(_PATIENT)}
+"""Where a patient's columns stand in a row of `list_patients`."""
+
+
+async def list_messages(
+    pool: Pool,
+    practice_id: PracticeId,
+    wanted: MessageFilter,
+    limit: int,
+    after: UUID | None,
+    first_tracked: datetime,
+    *,
+    with_patient: bool,
+) -> Sequence[asyncpg.Record]:
+    """Messages of a practice, newest first, those older than the message `after`; at least one row."""
+    where, arguments = conditions(wanted, after, first_tracked, [practice_id, limit, first_tracked])
+    of_patient, joined = "", ""
+    if with_patient:
+        of_patient = f", {_OF_PATIENT}"
+        joined = "JOIN patient p ON p.practice_id = tenant.practice_id AND p.id = m.patient_id "
+    return await pool.fetch(
+        TENANT + f"SELECT {_columns('m')}, {POSITION}{_outer(of_patient)} FROM tenant LEFT JOIN LATERAL ("
+        f"SELECT m.*, {_OF_ACCOUNT}{of_patient} FROM (SELECT {_SHOWN} FROM message m "
+        f"WHERE m.practice_id = tenant.practice_id{where} ORDER BY m.id DESC LIMIT $2) m "
+        "JOIN sending_account a ON a.practice_id = tenant.practice_id AND a.id = m.account_id "
+        f"{joined}ORDER BY m.id DESC OFFSET 0) m ON true",
+        *arguments,
+    )
+
+
+async def list_messages_of(
+    pool: Pool,
+    practice_id: PracticeId,
+    patient_id: UUID,
+    wanted: MessageFilter,
+    limit: int,
+    after: UUID | None,
+    first_tracked: datetime,
+) -> Sequence[asyncpg.Record]:
+    """A patient with a page of their messages, which is what the Messages tab shows; none when there's no such
+    patient, else at least one row."""
+    where, arguments = conditions(wanted, after, first_tracked, [practice_id, limit, first_tracked, patient_id])
+    return await pool.fetch(
+        TENANT + f"SELECT {_columns('m')}, {POSITION}, {_OF_PATIENT} FROM tenant CROSS JOIN LATERAL ("
+        f"SELECT {', '.join(_PATIENT)} FROM patient WHERE practice_id = tenant.practice_id AND id = $4 LIMIT 1) p "
+        f"LEFT JOIN LATERAL (SELECT m.*, {_OF_ACCOUNT} FROM (SELECT {_SHOWN} FROM message m "
+        f"WHERE m.practice_id = tenant.practice_id AND m.patient_id = $4{where} ORDER BY m.id DESC LIMIT $2) m "
+        "JOIN sending_account a ON a.practice_id = tenant.practice_id AND a.id = m.account_id "
+        "ORDER BY m.id DESC OFFSET 0) m ON true",
+        *arguments,
+    )
+
+
+async def list_patients(
+    pool: Pool, practice_id: PracticeId, search: str, limit: int, after: UUID | None
+) -> Sequence[asyncpg.Record]:
+    """Patients by name, those after the patient `after`; `search` is part of a name or address."""
+    arguments: list[object] = [practice_id, limit]
+    where = ""
+    if search := search.strip():
+        arguments.append(search)
+        where += " AND (strpos(lower(name), lower($3)) > 0 OR strpos(lower(email), lower($3)) > 0)"
+    if after:
+        arguments.append(after)
+        where += (
+            " AND (lower(name), id) > (SELECT lower(last.name), last.id FROM patient last "
+            f"WHERE last.practice_id = tenant.practice_id AND last.id = ${len(arguments)})"
+        )
+    return await pool.fetch(
+        TENANT + f"SELECT p.* FROM tenant CROSS JOIN LATERAL (SELECT {', '.join(_PATIENT)} FROM patient "
+        f"WHERE practice_id = tenant.practice_id{where} ORDER BY lower(name), id LIMIT $2) p",
+        *arguments,
+    )
+
+
+def _columns(table: str) -> str:
+    """All of a message but its position, in the order of `MESSAGE_AT`."""
+    return ", ".join(f"{table}.{name}" for name in MESSAGE_AT if name != "position")
+
+
+def _outer(of_patient: str) -> str:
+    return "".join(f", m.their_{column}" for column in _PATIENT) if of_patient else ""
