@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.auth import Authenticator
 from api.config import ApiConfig
 from api.graphql.context import Services
+from api.graphql.door import Door
 from api.graphql.view import GraphQLView
 from api.health import Metrics, Readiness, healthz
 from api.live import LiveHub
@@ -71,10 +72,12 @@ def create_app(config: ApiConfig) -> ASGIApp:
         lifespan=lifespan,
     )
 
+    door = Door(pages, graphql, "/graphql", cross_origin=bool(config.allowed_origins))
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/webhooks/"):
             await webhooks(scope, receive, send)
         else:
-            await pages(scope, receive, send)
+            await door(scope, receive, send)
 
     return app

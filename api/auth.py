@@ -1,6 +1,7 @@
 """Sign-in: a JWT (RFC 7519) names the practice, the person and the role."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -47,16 +48,36 @@ _KEY_ALGORITHMS: Final = ["RS256", "ES256", "EdDSA"]
 _LEEWAY: Final = 5
 
 
+_REMEMBERED: Final = 10_000
+_REMEMBER_SECONDS: Final = 60.0
+
+
 class Authenticator:
-    """Verifies tokens. Keys of a JWKS are fetched when first needed and kept for five minutes."""
+    """Verifies tokens. Keys of a JWKS are fetched when first needed and kept for five minutes.
+
+    A token that holds is remembered, by its text, for a minute and never beyond its `exp`: so a key that its provider
+    withdraws signs nobody in after six minutes at most.
+    """
 
     def __init__(self, sign_in: SignIn) -> None:
         self._sign_in = sign_in
         self._keys = jwt.PyJWKClient(sign_in.jwks_url, lifespan=300, timeout=5) if sign_in.jwks_url else None
+        self._remembered: dict[str, tuple[Principal, float]] = {}
 
     async def authenticate(self, authorization: str | None) -> Principal:
         """The principal of an `Authorization` header's value; raises `Unauthenticated` and
         `SignInUnavailable`."""
+        known = self._remembered.get(authorization) if authorization else None
+        if known is not None and time.time() < known[0].expires_at and time.monotonic() < known[1]:
+            return known[0]
+        principal = await self._verified(authorization)
+        if len(self._remembered) >= _REMEMBERED:
+            self._remembered.clear()
+        assert authorization is not None
+        self._remembered[authorization] = (principal, time.monotonic() + _REMEMBER_SECONDS)
+        return principal
+
+    async def _verified(self, authorization: str | None) -> Principal:
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthenticated("Sign in: send `Authorization: Bearer <token>`.")

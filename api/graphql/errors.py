@@ -5,6 +5,7 @@ Everything else is masked, with an id that the log has too. So every error has `
 """
 
 import traceback
+from collections.abc import Sequence
 from enum import Enum
 from typing import Final
 from uuid import uuid4
@@ -100,7 +101,11 @@ class MaskUnexpected(MaskErrors):
         errors: list[GraphQLError] | None = getattr(result, "errors", None)
         if errors:
             refused = isinstance(result, PreExecutionError)
-            result.errors = [self._shown(error, refused) for error in errors]  # type: ignore[attr-defined]
+            result.errors = self.shown(errors, refused=refused)  # type: ignore[attr-defined]
+
+    def shown(self, errors: Sequence[GraphQLError], *, refused: bool = False) -> list[GraphQLError]:
+        """The errors as a client may see them; `refused` says that nothing was executed."""
+        return [self._shown(error, refused) for error in errors]
 
     def _shown(self, error: GraphQLError, refused: bool) -> GraphQLError:
         code = _code_of(error, refused)

@@ -34,7 +34,7 @@ from strawberry.types.unset import UNSET, UnsetType
 from api.auth import Authenticator, SignInUnavailable, Unauthenticated
 from api.bodies import BodyTooLarge, read_body
 from api.graphql.context import Context, Services
-from api.graphql.schema import build_schema
+from api.graphql.schema import Schema, build_schema
 from api.graphql.socket import SocketAdapter, SocketHandler
 
 _JSON: Final = "application/json"
@@ -53,6 +53,7 @@ _log = structlog.get_logger("carepost.graphql")
 class GraphQLView(GraphQL[Context, None]):
     """The endpoint `/graphql`."""
 
+    schema: Schema
     websocket_adapter_class = SocketAdapter
     graphql_transport_ws_handler_class = SocketHandler
 
@@ -71,7 +72,7 @@ class GraphQLView(GraphQL[Context, None]):
             max_subscriptions_per_connection=config.limits.subscriptions_per_socket,
             allowed_origins=config.allowed_origins,
         )
-        self._services = services
+        self.services = services
         self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,7 +92,7 @@ class GraphQLView(GraphQL[Context, None]):
         if (problem := _unsupported(request)) is not None:
             return _refusal(request, 415, problem, "UNSUPPORTED_MEDIA_TYPE")
         try:
-            body = await read_body(request, self._services.config.limits.body_bytes)
+            body = await read_body(request, self.services.config.limits.body_bytes)
             request = Request(request.scope, _given(body))
             response = await self.run(request)
         except BodyTooLarge:
@@ -112,14 +113,14 @@ class GraphQLView(GraphQL[Context, None]):
             return _refusal(request, 500, f"Something went wrong on our side: {error_id}", "INTERNAL_ERROR")
         if response.media_type == _JSON and _prefers_response_json(request):
             # The specification's own media type tells by the status whether anything was executed.
-            response.headers["content-type"] = f"{_RESPONSE_JSON}; charset=utf-8"
+            response.headers["content-type"] = json_type(request.headers["accept"])
             if getattr(request.state, "not_executed", False):
                 response.status_code = 400
         return response
 
     async def _serve_socket(self, socket: WebSocket) -> None:
         """A socket ends with its token: 4403 tells the client to sign in anew."""
-        context = Context(self._services, response=socket)
+        context = Context(self.services, response=socket)
         running = asyncio.create_task(self.run(socket, context=context))
         try:
             while not running.done():
@@ -140,8 +141,8 @@ class GraphQLView(GraphQL[Context, None]):
                 await socket.close(1013 if isinstance(error, _FOR_NOW) else 1011)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
-        context = Context(self._services, response=response)
-        await self._sign_in(context, request.headers.get("authorization"))
+        context = Context(self.services, response=response)
+        await self.sign_in(context, request.headers.get("authorization"))
         request.state.signed_in = context.signed_in
         return context
 
@@ -163,14 +164,15 @@ class GraphQLView(GraphQL[Context, None]):
         carried = {name.lower(): value for name, value in (context.connection_params or {}).items()}
         authorization = carried.get("authorization")
         try:
-            await self._sign_in(context, authorization if isinstance(authorization, str) else None)
+            await self.sign_in(context, authorization if isinstance(authorization, str) else None)
         except Unauthenticated as error:
             raise ConnectionRejectionError from error
         return cast("UnsetType", UNSET)
 
-    async def _sign_in(self, context: Context, authorization: str | None) -> None:
+    async def sign_in(self, context: Context, authorization: str | None) -> None:
+        """Raises `Unauthenticated` and `SignInUnavailable`."""
         principal = await self._authenticator.authenticate(authorization)
-        context.home = await self._services.practice(principal.practice_id)
+        context.home = await self.services.practice(principal.practice_id)
         context.signed_in = principal
 
     async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData | list[GraphQLRequestData]:
@@ -197,7 +199,17 @@ class GraphQLView(GraphQL[Context, None]):
         return decoded
 
     def encode_json(self, data: object) -> str:
-        return orjson.dumps(data, option=orjson.OPT_PASSTHROUGH_SUBCLASS, default=str).decode()
+        return encode(data).decode()
+
+
+def encode(data: object) -> bytes:
+    """An answer in JSON."""
+    return orjson.dumps(data, option=orjson.OPT_PASSTHROUGH_SUBCLASS, default=str)
+
+
+def json_type(accept: str) -> str:
+    """The media type of an answer, by the client's `Accept`."""
+    return f"{_RESPONSE_JSON}; charset=utf-8" if _RESPONSE_JSON in accept else _JSON
 
 
 def _seconds_left(context: Context) -> float:

@@ -20,6 +20,7 @@ from api.graphql.context import Context, Services
 from api.graphql.ids import event_cursor, global_id, key_cursor
 from api.graphql.schema import Schema, build_schema
 from api.live import LiveHub
+from api.webhooks.secrets import WebhookSecrets
 from db.accounts import Account
 from db.events import Matched, page_of_events, record_events
 from db.ids import uuid7
@@ -143,7 +144,8 @@ async def world(database_url: str, database: Database, servers: Any) -> AsyncIte
         public_url="http://carepost.example",
         limits=LIMITS,
     )
-    services = Services(config, database, Jobs(client), LiveHub(database, client, catch_up=10))
+    live = LiveHub(database, client, catch_up=10)
+    services = Services(config, database, Jobs(client), live, WebhookSecrets(database, OWN_SEALER))
     yield World(services, practice)
     await client.aclose(close_connection_pool=True)
 
