@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -57,6 +58,7 @@ def serve_api(settings: Settings) -> None:
         timeout_graceful_shutdown=10,
     )
     server = _Server(config)
+    _collect_garbage_less_often()
 
     def leave() -> None:
         server.should_exit = True
@@ -64,6 +66,14 @@ def serve_api(settings: Settings) -> None:
     _on_end_of_stdin(leave)
     with _listener(settings) as listener:
         server.run(sockets=[listener])
+
+
+def _collect_garbage_less_often() -> None:
+    """What stands after the imports stands until the end. An answer makes hundreds of dictionaries, and none of them is
+    part of a cycle: looking for cycles after every 700 takes a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _listener(settings: Settings) -> socket.socket:

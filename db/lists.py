@@ -5,6 +5,7 @@ What comes is asyncpg's own records, read by number: making an object of each ro
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -19,17 +20,20 @@ _ACCOUNT: Final = ("name", "provider")
 
 _MESSAGE: Final = tuple(column.removeprefix("m.") for column in COLUMNS.split(", "))
 # Whether nothing above SENT may show: mail.status.ceiling, as message_limit has it.
-_CAPPED: Final = "message_limit(m.account_kind, coalesce(m.sent_at, m.queued_at), $3) = 'sent' AS capped"
-_SHOWN: Final = f"{COLUMNS}, {_CAPPED}"
+_CEILING: Final = "message_limit(m.account_kind, coalesce(m.sent_at, m.queued_at), $3)"
+_SHOWN: Final = f"{COLUMNS}, {_CEILING} = 'sent' AS capped, LEAST(m.verdict, {_CEILING}) AS shown"
 _OF_ACCOUNT: Final = ", ".join(f"a.{column} AS account_{column}" for column in _ACCOUNT)
 _OF_PATIENT: Final = ", ".join(f"p.{column} AS their_{column}" for column in _PATIENT)
 
 MESSAGE_AT: Final = {
     name: number
-    for number, name in enumerate((*_MESSAGE, "capped", *(f"account_{column}" for column in _ACCOUNT), "position"))
+    for number, name in enumerate(
+        (*_MESSAGE, "capped", "shown", *(f"account_{column}" for column in _ACCOUNT), "position")
+    )
 }
 """Where the columns of a message stand in a row of this module, by their names in `db.messages.COLUMNS`; beside them
-`capped`, `account_name`, `account_provider`, `position`. All of a message are None where a page is empty."""
+`shown` (the verdict under its ceiling), `capped` (nothing above SENT may show), `account_name`, `account_provider` and
+`position`. All of a message are None where a page is empty."""
 PATIENT_BESIDE: Final = {column: len(MESSAGE_AT) + n for n, column in enumerate(_PATIENT)}
 """Where a patient's columns stand in a row that has a message too."""
 PATIENT_AT: Final = {column: n for n, column in enumerate(_PATIENT)}
@@ -48,18 +52,7 @@ async def list_messages(
 ) -> Sequence[asyncpg.Record]:
     """Messages of a practice, newest first, those older than the message `after`; at least one row."""
     where, arguments = conditions(wanted, after, first_tracked, [practice_id, limit, first_tracked])
-    of_patient, joined = "", ""
-    if with_patient:
-        of_patient = f", {_OF_PATIENT}"
-        joined = "JOIN patient p ON p.practice_id = tenant.practice_id AND p.id = m.patient_id "
-    return await pool.fetch(
-        TENANT + f"SELECT {_columns('m')}, {POSITION}{_outer(of_patient)} FROM tenant LEFT JOIN LATERAL ("
-        f"SELECT m.*, {_OF_ACCOUNT}{of_patient} FROM (SELECT {_SHOWN} FROM message m "
-        f"WHERE m.practice_id = tenant.practice_id{where} ORDER BY m.id DESC LIMIT $2) m "
-        "JOIN sending_account a ON a.practice_id = tenant.practice_id AND a.id = m.account_id "
-        f"{joined}ORDER BY m.id DESC OFFSET 0) m ON true",
-        *arguments,
-    )
+    return await pool.fetch(_practice_statement(where, with_patient), *arguments)
 
 
 async def list_messages_of(
@@ -74,15 +67,7 @@ async def list_messages_of(
     """A patient with a page of their messages, which is what the Messages tab shows; none when there's no such
     patient, else at least one row."""
     where, arguments = conditions(wanted, after, first_tracked, [practice_id, limit, first_tracked, patient_id])
-    return await pool.fetch(
-        TENANT + f"SELECT {_columns('m')}, {POSITION}, {_OF_PATIENT} FROM tenant CROSS JOIN LATERAL ("
-        f"SELECT {', '.join(_PATIENT)} FROM patient WHERE practice_id = tenant.practice_id AND id = $4 LIMIT 1) p "
-        f"LEFT JOIN LATERAL (SELECT m.*, {_OF_ACCOUNT} FROM (SELECT {_SHOWN} FROM message m "
-        f"WHERE m.practice_id = tenant.practice_id AND m.patient_id = $4{where} ORDER BY m.id DESC LIMIT $2) m "
-        "JOIN sending_account a ON a.practice_id = tenant.practice_id AND a.id = m.account_id "
-        "ORDER BY m.id DESC OFFSET 0) m ON true",
-        *arguments,
-    )
+    return await pool.fetch(_patient_statement(where), *arguments)
 
 
 async def list_patients(
@@ -107,10 +92,31 @@ async def list_patients(
     )
 
 
-def _columns(table: str) -> str:
-    """All of a message but its position, in the order of `MESSAGE_AT`."""
-    return ", ".join(f"{table}.{name}" for name in MESSAGE_AT if name != "position")
+# All of a message but its position, in the order of MESSAGE_AT.
+_OUTER: Final = ", ".join(f"m.{name}" for name in MESSAGE_AT if name != "position")
 
 
-def _outer(of_patient: str) -> str:
-    return "".join(f", m.their_{column}" for column in _PATIENT) if of_patient else ""
+@lru_cache(256)
+def _practice_statement(where: str, with_patient: bool) -> str:
+    theirs = f", {_OF_PATIENT}" if with_patient else ""
+    outer = "".join(f", m.their_{column}" for column in _PATIENT) if with_patient else ""
+    joined = "JOIN patient p ON p.practice_id = tenant.practice_id AND p.id = m.patient_id " if with_patient else ""
+    return (
+        TENANT + f"SELECT {_OUTER}, {POSITION}{outer} FROM tenant LEFT JOIN LATERAL ("
+        f"SELECT m.*, {_OF_ACCOUNT}{theirs} FROM (SELECT {_SHOWN} FROM message m "
+        f"WHERE m.practice_id = tenant.practice_id{where} ORDER BY m.id DESC LIMIT $2) m "
+        "JOIN sending_account a ON a.practice_id = tenant.practice_id AND a.id = m.account_id "
+        f"{joined}ORDER BY m.id DESC OFFSET 0) m ON true"
+    )
+
+
+@lru_cache(256)
+def _patient_statement(where: str) -> str:
+    return (
+        TENANT + f"SELECT {_OUTER}, {POSITION}, {_OF_PATIENT} FROM tenant CROSS JOIN LATERAL ("
+        f"SELECT {', '.join(_PATIENT)} FROM patient WHERE practice_id = tenant.practice_id AND id = $4 LIMIT 1) p "
+        f"LEFT JOIN LATERAL (SELECT m.*, {_OF_ACCOUNT} FROM (SELECT {_SHOWN} FROM message m "
+        f"WHERE m.practice_id = tenant.practice_id AND m.patient_id = $4{where} ORDER BY m.id DESC LIMIT $2) m "
+        "JOIN sending_account a ON a.practice_id = tenant.practice_id AND a.id = m.account_id "
+        "ORDER BY m.id DESC OFFSET 0) m ON true"
+    )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import asyncpg
 
+from db.reading import ReadingPool
 from mail.ids import PracticeId
 
 if TYPE_CHECKING:
@@ -61,13 +62,18 @@ class Database:
         await self.inbox.close()
 
     async def _open(self, role: str, size: PoolSize) -> Pool:
-        return await asyncpg.create_pool(
+        return await ReadingPool(
             self._url,
             min_size=size.minimum,
             max_size=size.maximum,
-            # Every setting of ours is local to its transaction and role comes with the connection, so that a
+            max_queries=50_000,
+            max_inactive_connection_lifetime=300,
+            connection_class=asyncpg.Connection,
+            record_class=asyncpg.Record,
+            loop=None,
+            # Every setting of ours is local to its transaction and the role comes with the connection, so that a
             # released connection carries nothing over; the reset would be a round trip for nothing.
-            reset=_no_reset,
+            reset=_reset,
             server_settings={
                 "role": role,
                 "statement_timeout": str(self._statement_timeout_ms),
@@ -86,5 +92,7 @@ class Database:
             yield connection
 
 
-async def _no_reset(connection: object) -> None:
-    return None
+async def _reset(connection: Connection) -> None:
+    """An open transaction ends here, whoever left it; asyncpg's own reset ends it too."""
+    if connection.is_in_transaction():
+        await connection.reset()

@@ -8,6 +8,7 @@ in any order, and the same set of events gives the same status. Postgres has the
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from enum import Enum, IntEnum
+from functools import lru_cache
 from typing import assert_never
 from zoneinfo import ZoneInfo
 
@@ -94,6 +95,7 @@ class AccountKind(Enum):
 DEFAULT_TRACKING_START = date(2019, 7, 23)
 
 
+@lru_cache(1024)
 def tracked_from(tracking_start: date, zone: ZoneInfo) -> datetime:
     """The first instant that is tracked: midnight after `tracking_start` in the practice's zone.
 

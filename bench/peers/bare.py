@@ -8,10 +8,11 @@ import os
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
 import orjson
 import uvicorn
 
-from db.pool import TENANT, Database, PoolSize
+from db.pool import TENANT, Pool
 
 _STATEMENT: Final = (
     TENANT + "SELECT p.* FROM tenant CROSS JOIN LATERAL (SELECT "
@@ -32,14 +33,14 @@ class Bare:
     """The application."""
 
     def __init__(self, url: str) -> None:
-        self._database = Database(url, PoolSize(2, 16))
+        self._url = url
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
         _, practice_id, patient_id = scope["path"].split("/")
-        rows = await self._database.app.fetch(_STATEMENT, UUID(practice_id), UUID(patient_id))
+        rows = await self._pool.fetch(_STATEMENT, UUID(practice_id), UUID(patient_id))
         names = tuple(rows[0].keys())
         values = [tuple(row) for row in rows]
         patient: dict[str, object] = dict(zip(names[:_OF_PATIENT], values[0], strict=False))
@@ -52,10 +53,20 @@ class Bare:
 
     async def _live(self, receive: Any, send: Any) -> None:
         await receive()
-        async with self._database:
+        async with await _open(self._url) as self._pool:
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _open(url: str) -> Pool:
+    """asyncpg's own pool, without the reset at each release, for the role and settings of Carepost's."""
+    settings = {"role": "carepost_app", "timezone": "UTC", "jit": "off"}
+    return await asyncpg.create_pool(url, min_size=2, max_size=16, reset=_no_reset, server_settings=settings)
+
+
+async def _no_reset(connection: object) -> None:
+    return None
 
 
 def serve(app: Any) -> None:

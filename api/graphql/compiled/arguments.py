@@ -92,6 +92,8 @@ class Keywords:
         }
 
     def _converted(self, name: str, argument: StrawberryArgument, value: Any, info: Info[Any, Any]) -> Any:
+        if value is None and type(argument.type) is StrawberryOptional:
+            return None
         registry = self._schema.schema_converter.scalar_registry
         return convert_argument(value, argument.type, registry, self._schema.config, info, path=(name,))
 

@@ -50,12 +50,12 @@ class Ahead(Protocol):
     def arguments(self, info: Info[Any, Any]) -> dict[str, Any]:
         """What its resolver is called with in this run; raises what the conversion raises."""
 
-    def read(self, each: ReadEach, *, shared: bool = False) -> None:
-        """Reads it in this way, instead of calling its resolver. `shared` objects, those that are one and the same
-        for several parents, are written once."""
+    def read(self, each: ReadEach) -> None:
+        """Reads it in this way, instead of calling its resolver."""
 
-    def read_all(self, many: ReadAll, *, shared: bool = False) -> None:
-        """Reads it for all parents at once."""
+    def read_all(self, many: ReadAll, *, constant: bool = False) -> None:
+        """Reads it for all parents at once. `constant` objects never change and come again, in other runs too: each
+        is written once for all of them."""
 
     def stand_in(self, make: ReadAll) -> None:
         """Objects in place of what is read here, for the resolvers of those fields below that nobody reads."""
@@ -65,7 +65,8 @@ Plan = Callable[[Ahead], Resolver | None]
 
 
 def batched(batch: Batch, *, shared: bool = False) -> Mapping[str, Any]:
-    """Metadata of a field whose resolver has a batched form. `shared` is as in `Ahead.read`."""
+    """Metadata of a field whose resolver has a batched form. `shared` objects, those that are one and the same for
+    several parents, are written once."""
     return {BATCHED: batch, SHARED: shared}
 
 

@@ -42,19 +42,20 @@ class Leaf:
         elif self._moments:
             own = dt.datetime
         elif self._names:
-            own = type(next(iter(self._names)))
+            own = type_.wrapped_cls if isinstance(type_, CustomGraphQLEnumType) else None
         self._kinds: frozenset[type] = frozenset({own} if own else ())
         if nullable and own:
             self._kinds |= {NoneType}
             if self._names is not None:
-                self._names = {**self._names, None: None}
+                self._names = {**self._names, id(None): None}
 
     def column(self, values: list[Any], *, native: bool) -> list[Any] | None:
         """The values as they are written; None when it takes a look at each."""
         if not self._kinds.issuperset(map(type, values)):
             return None
         if self._names is not None:
-            return list(map(self._names.__getitem__, values))
+            names = self._names
+            return [names[id(value)] for value in values]
         if self._moments:
             if native and {value.tzinfo for value in values if value is not None} <= {dt.UTC}:
                 return values
@@ -74,12 +75,12 @@ class Leaf:
         return written
 
 
-def _names(type_: GraphQLEnumType) -> dict[Any, str | None] | None:
-    """Names by member, where members are of an enum of Python's and can be looked up."""
+def _names(type_: GraphQLEnumType) -> dict[int, str | None] | None:
+    """Names by the identity of members, which there is one of each; hashing one takes longer than all the rest."""
     if not isinstance(type_, CustomGraphQLEnumType):
         return None
+    members: list[Any] = list(type_.wrapped_cls)
     try:
-        members: list[Any] = list(type_.wrapped_cls)
-        return {member: type_.coerce_output_value(member) for member in members}
+        return {id(member): type_.coerce_output_value(member) for member in members}
     except Exception:  # noqa: BLE001 - an enum of its own kind: its type is asked for each value
         return None

@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
+import orjson
 from graphql import GraphQLAbstractType, GraphQLError, GraphQLObjectType
 from graphql.execution import default_type_resolver
 from graphql.pyutils import inspect
@@ -19,6 +22,8 @@ from api.graphql.compiled.values import Values, called, settled
 if TYPE_CHECKING:
     from api.graphql.compiled.fields import FieldPlan
 
+_MOST_KNOWN: Final = 2_000
+
 
 class ObjectPlan:
     """What is selected on objects of one type."""
@@ -33,7 +38,7 @@ class ObjectPlan:
         members = ", ".join(f"{key!r}: v{number}" for number, key in enumerate(keys))
         self._write: Callable[..., dict[str, Any]] = eval(f"lambda {parameters}: {{{members}}}")  # noqa: S307
 
-    @property
+    @cached_property
     def pure(self) -> bool:
         """Whether nothing below is called: the same object is then written the same way."""
         return all(field.pure for field in self.fields)
@@ -78,13 +83,16 @@ class ObjectPlan:
 
 class ObjectValues(Values):
     """Objects of one type. `vouched` ones are what a plan reads: their type isn't asked. `shared` ones are written
-    once for all places where one and the same stands."""
+    once for all places of a column where one and the same stands, `constant` ones once and for all."""
 
     def __init__(self, field: "FieldPlan", plan: ObjectPlan, *, nullable: bool) -> None:
         super().__init__(field, nullable=nullable)
         self.plan = plan
         self.vouched = plan.type.is_type_of is None
         self.shared = False
+        self.constant = False
+        self._known: tuple[dict[int, Any], dict[int, Any]] = ({}, {})
+        self._kept: dict[int, Any] = {}
         definition = plan.type.extensions.get("strawberry-definition")
         self._origin: type | None = None
         if isinstance(definition, StrawberryObjectDefinition) and definition.is_type_of is None:
@@ -97,19 +105,35 @@ class ObjectValues(Values):
                 for number, value in enumerate(values)
             ]
             return await self._judged(run, place, values, verdicts)
-        if self.shared and len(values) > 2:
-            first: dict[int, int] = {}
-            for number, value in enumerate(values):
-                first.setdefault(id(value), number)
-            if len(first) < len(values) and self.plan.pure:
-                failures = len(run.failures)
-                kept = list(first.values())
-                once = await self.plan.write(run, place.some(kept), [values[number] for number in kept])
-                if len(run.failures) == failures:
-                    by_id = dict(zip(first, once, strict=True))
-                    return [by_id[id(value)] for value in values]
-                del run.failures[failures:]
+        if (self.constant or (self.shared and len(values) > 2)) and self.plan.pure:
+            written = await self._once(run, place, values)
+            if written is not None:
+                return written
         return self.nulled(run, await self.plan.write(run, place, list(values)))
+
+    async def _once(self, run: Run, place: Place, values: Sequence[Any]) -> list[Any] | None:
+        """Each object written once, however often it stands there; None where that failed, so that all are written,
+        with their errors. Nothing below is called, so nobody asks where an object stands."""
+        ids = list(map(id, values))
+        known = self._known[run.native] if self.constant else {}
+        with suppress(KeyError):
+            return list(map(known.__getitem__, ids))
+        once = {key: value for key, value in zip(ids, values, strict=True) if key not in known}
+        failures = len(run.failures)
+        written = await self.plan.write(run, place, list(once.values()))
+        if len(run.failures) > failures:
+            del run.failures[failures:]
+            return None
+        if self.constant:
+            if len(self._kept) > _MOST_KNOWN:
+                for each in (self._kept, *self._known):
+                    each.clear()
+                return await self._once(run, place, values)
+            self._kept.update(once)
+            if run.native:
+                written = [orjson.Fragment(orjson.dumps(each)) for each in written]
+        known.update(zip(once, written, strict=True))
+        return list(map(known.__getitem__, ids))
 
     def _are_of_type(self, values: Sequence[Any]) -> bool:
         """What Strawberry's own predicate says of instances of the very class."""

@@ -115,11 +115,11 @@ class _View:
     def arguments(self, info: Any) -> dict[str, Any]:
         return self._field.arguments(info)
 
-    def read(self, each: ReadEach, *, shared: bool = False) -> None:
-        self._reading = (each, None, shared)
+    def read(self, each: ReadEach) -> None:
+        self._reading = (each, None, False)
 
-    def read_all(self, many: ReadAll, *, shared: bool = False) -> None:
-        self._reading = (None, many, shared)
+    def read_all(self, many: ReadAll, *, constant: bool = False) -> None:
+        self._reading = (None, many, constant)
 
     def stand_in(self, make: ReadAll) -> None:
         self._stand_in = make
@@ -129,10 +129,10 @@ class _View:
         for each in self._below:
             each.take_effect()
         if self._reading is not None:
-            read_each, read_all, shared = self._reading
+            read_each, read_all, constant = self._reading
             self._field.read_by(read_each, read_all)
             if objects is not None:
-                objects.shared = shared
+                objects.constant = constant
         if objects is not None:
             objects.vouched = True
             objects.plan.make_stand_ins = self._stand_in

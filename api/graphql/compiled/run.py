@@ -20,7 +20,7 @@ NULLED: Final = _Nulled()
 
 
 class Run:
-    """`native` leaves moments as datetimes, for a JSON encoder that writes them in ISO 8601."""
+    """`native` is for orjson: datetimes stay what they are, and what is written already may be fragments."""
 
     __slots__ = ("context", "extensions", "failures", "native", "root", "variables")
 

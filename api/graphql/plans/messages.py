@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import starmap
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from api.graphql.compiled import Ahead
 from api.graphql.context import Info
-from api.graphql.ids import global_id, key_cursor
+from api.graphql.ids import global_id, global_ids, key_cursor
 from api.graphql.plans.page import Row, itself
 from api.graphql.plans.patients import read_patient
 from api.graphql.types.failure import Failure
@@ -18,19 +21,11 @@ from db.messages import failure_from, message_from
 from mail.status import AccountKind, MessageStatus, Verdict, status_of
 
 _ID: Final = AT["id"]
-_VERDICT: Final = AT["verdict"]
+_id_of: Final = itemgetter(_ID)
+_SHOWN: Final = AT["shown"]
 _CAPPED: Final = AT["capped"]
 _QUEUED_AT: Final = AT["queued_at"]
 _RESEND_OF: Final = AT["resend_of"]
-_FAILURE_KIND: Final = AT["failure_kind"]
-
-
-class _Standing(NamedTuple):
-    """What follows from a verdict under its ceiling; `at` is the column of the time since when."""
-
-    status: MessageStatus
-    label: str
-    at: int
 
 
 class _Account(NamedTuple):
@@ -54,34 +49,35 @@ _AT: Final[Mapping[MessageStatus, str]] = {
 }
 
 
-def _standing(verdict: Verdict, limit: Verdict) -> _Standing:
-    status = status_of(verdict, limit)
+# By the verdict under its ceiling, as Postgres names it.
+_STATUS: Final = {verdict.sql_name: status_of(verdict) for verdict in Verdict}
+_LABEL: Final = {name: status.label for name, status in _STATUS.items()}
+_SINCE: Final = {name: AT[_AT[status]] for name, status in _STATUS.items()} | {
     # The time of the return that decides: the final one where there is one.
-    soft = status is MessageStatus.NOT_DELIVERED and verdict is not Verdict.RETURNED
-    return _Standing(status, status.label, AT["soft_returned_at" if soft else _AT[status]])
-
-
-_STANDING: Final = {
-    (verdict.sql_name, limit is Verdict.SENT): _standing(verdict, limit)
-    for verdict in Verdict
-    for limit in (Verdict.SENT, Verdict.RETURNED)
+    Verdict.RETURNED_SOFT.sql_name: AT["soft_returned_at"]
 }
 _KINDS: Final = {kind.value: kind for kind in AccountKind}
-_standing_of: Final = itemgetter(_VERDICT, _CAPPED)
+_shown_of: Final = itemgetter(_SHOWN)
 
-# What an explanation follows from, but for the time.
-_facts_of: Final = itemgetter(
-    *(
-        AT[name]
-        for name in (
-            "verdict", "capped", "account_kind", "account_provider", "track_opens", "attempt_failed", "ambiguous",
-            "deferred", "machine_opened", "complained", "unsubscribed", "failure_kind", "failure_reason",
-        )
-    )
+
+def _columns(*names: str) -> Callable[[Row], Any]:
+    return itemgetter(*(AT[name] for name in names))
+
+
+_TIMES: Final = _columns("scheduled_at", "sent_at", "delivered_at", "opened_at")
+_ANY: Final = _columns(
+    "shown", "verdict", "capped", "account_kind", "account_provider", "track_opens", "attempt_failed", "ambiguous",
+    "deferred", "machine_opened", "complained", "unsubscribed", "failure_kind", "failure_reason",
 )  # fmt: skip
-_times_of: Final = itemgetter(*(AT[name] for name in ("scheduled_at", "sent_at", "delivered_at", "opened_at")))
+# What an explanation follows from besides the times; of those that are shown the most, as little as it needs.
+FACTS: Final[Mapping[str, Callable[[Row], Any]]] = {
+    Verdict.OPENED.sql_name: _columns("shown"),
+    Verdict.DELIVERED.sql_name: _columns(
+        "shown", "account_provider", "track_opens", "ambiguous", "machine_opened", "complained", "unsubscribed"
+    ),
+}
 _MOST_REMEMBERED: Final = 5_000
-_remembered: dict[tuple[Any, ...], Explanation] = {}
+_remembered: dict[Any, Explanation] = {}
 
 
 def message_cursor(row: Row) -> str:
@@ -89,19 +85,19 @@ def message_cursor(row: Row) -> str:
 
 
 def _ids(rows: list[Row], info: Info) -> list[str]:
-    return [global_id("Message", row[_ID]) for row in rows]
+    return global_ids("Message", map(_id_of, rows))
 
 
 def _statuses(rows: list[Row], info: Info) -> list[MessageStatus]:
-    return [_STANDING[key].status for key in map(_standing_of, rows)]
+    return [_STATUS[shown] for shown in map(_shown_of, rows)]
 
 
 def _labels(rows: list[Row], info: Info) -> list[str]:
-    return [_STANDING[key].label for key in map(_standing_of, rows)]
+    return [_LABEL[shown] for shown in map(_shown_of, rows)]
 
 
 def _status_ats(rows: list[Row], info: Info) -> list[datetime]:
-    return [row[_STANDING[_standing_of(row)].at] or row[_QUEUED_AT] for row in rows]
+    return [row[_SINCE[row[_SHOWN]]] or row[_QUEUED_AT] for row in rows]
 
 
 def _uncapped(column: str) -> Callable[[list[Row], Info], list[datetime | None]]:
@@ -114,19 +110,14 @@ def _uncapped(column: str) -> Callable[[list[Row], Info], list[datetime | None]]
 
 
 def _not_delivered_ats(rows: list[Row], info: Info) -> list[datetime | None]:
-    standings = map(_STANDING.__getitem__, map(_standing_of, rows))
-    returned = MessageStatus.NOT_DELIVERED
-    return [row[found.at] if found.status is returned else None for row, found in zip(rows, standings, strict=True)]
+    returned = {name for name, status in _STATUS.items() if status is MessageStatus.NOT_DELIVERED}
+    return [row[_SINCE[row[_SHOWN]]] if row[_SHOWN] in returned else None for row in rows]
 
 
 def _failures(rows: list[Row], info: Info) -> list[Failure | None]:
     shows = {MessageStatus.NOT_DELIVERED, MessageStatus.FAILED}
-    return [
-        Failure.of(failure)
-        if row[_FAILURE_KIND] and _STANDING[_standing_of(row)].status in shows and (failure := failure_from(row))
-        else None
-        for row in rows
-    ]
+    found = [failure_from(row) if _STATUS[row[_SHOWN]] in shows else None for row in rows]
+    return [Failure.of(failure) if failure else None for failure in found]
 
 
 def _explanations(rows: list[Row], info: Info) -> list[Explanation]:
@@ -135,14 +126,18 @@ def _explanations(rows: list[Row], info: Info) -> list[Explanation]:
     silent_since = now - silence
     found = []
     for row in rows:
-        scheduled_at, sent_at, delivered_at, opened_at = _times_of(row)
-        facts = (
-            *_facts_of(row),
-            scheduled_at is not None and scheduled_at > now,
-            sent_at is not None and sent_at <= silent_since,
-            delivered_at is None,
-            opened_at is None,
-        )
+        facts_of = FACTS.get(row[_SHOWN])
+        if facts_of is not None:
+            facts = facts_of(row)
+        else:
+            scheduled_at, sent_at, delivered_at, opened_at = _TIMES(row)
+            facts = (
+                _ANY(row),
+                scheduled_at is not None and scheduled_at > now,
+                sent_at is not None and sent_at <= silent_since,
+                delivered_at is None,
+                opened_at is None,
+            )
         why = _remembered.get(facts)
         if why is None:
             limit = Verdict.SENT if row[_CAPPED] else Verdict.RETURNED
@@ -159,16 +154,14 @@ _account_of: Final = itemgetter(
 )
 
 
+@lru_cache(_MOST_REMEMBERED)
+def _account(key: UUID, name: str, kind: str, provider: str | None) -> _Account:
+    of_kind = _KINDS[kind]
+    return _Account(global_id("SendingAccount", key), name, of_kind, provider, of_kind.tracked)
+
+
 def _accounts(rows: list[Row], info: Info) -> list[_Account]:
-    made: dict[Any, _Account] = {}
-    found = []
-    for key, name, kind, provider in map(_account_of, rows):
-        account = made.get(key)
-        if account is None:
-            of_kind = _KINDS[kind]
-            account = made[key] = _Account(global_id("SendingAccount", key), name, of_kind, provider, of_kind.tracked)
-        found.append(account)
-    return found
+    return list(starmap(_account, map(_account_of, rows)))
 
 
 def _resent(rows: list[Row], info: Info) -> list[str | None]:
@@ -205,9 +198,9 @@ def read_message(field: Ahead) -> None:
         elif name in _ALL:
             part.read_all(_ALL[name])
         elif name == "explanation":
-            part.read_all(_explanations, shared=True)
+            part.read_all(_explanations, constant=True)
         elif name == "account" and selected <= _OF_ACCOUNT:
-            part.read_all(_accounts, shared=True)
+            part.read_all(_accounts, constant=True)
         elif name == "resendOf" and selected <= {"id", "__typename"}:
             part.read_all(_resent)
             for each in part.below:

@@ -8,7 +8,6 @@ import asyncpg
 
 from api.graphql.compiled import Ahead
 from api.graphql.ids import live_cursor
-from api.graphql.types.connection import PageInfo
 
 Row = asyncpg.Record
 
@@ -19,7 +18,7 @@ def itself(value: Any) -> Any:
 
 class RowPage:
     """A page from `first` + 1 rows, the last of which only shows that more follow. Its attributes are the fields of a
-    connection."""
+    connection and of its `PageInfo`."""
 
     __slots__ = ("_after", "_cursor", "_more", "position", "rows")
 
@@ -38,13 +37,25 @@ class RowPage:
         self._cursor = cursor
 
     @property
-    def page_info(self) -> PageInfo:
-        return PageInfo(
-            has_next_page=self._more,
-            has_previous_page=self._after is not None,
-            start_cursor=self._cursor(self.rows[0]) if self.rows else None,
-            end_cursor=self._cursor(self.rows[-1]) if self.rows else None,
-        )
+    def page_info(self) -> "RowPage":
+        """Its fields are attributes of the page, so that a cursor is made when it is asked for."""
+        return self
+
+    @property
+    def has_next_page(self) -> bool:
+        return self._more
+
+    @property
+    def has_previous_page(self) -> bool:
+        return self._after is not None
+
+    @property
+    def start_cursor(self) -> str | None:
+        return self._cursor(self.rows[0]) if self.rows else None
+
+    @property
+    def end_cursor(self) -> str | None:
+        return self._cursor(self.rows[-1]) if self.rows else None
 
     @property
     def live_cursor(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from api.graphql.compiled import Ahead
 from api.graphql.compiled.hooks import ReadAll
 from api.graphql.context import Info
-from api.graphql.ids import global_id, key_cursor
+from api.graphql.ids import global_ids, key_cursor
 from api.graphql.plans.page import Row
 from api.graphql.types.patient import Patient
 from db.lists import PATIENT_AT
@@ -23,16 +23,17 @@ def patient_cursor(row: Row) -> str:
 
 def read_patient(field: Ahead, at: Mapping[str, int]) -> None:
     """Reads patients from rows that have their columns at these places."""
-    key, health = at["id"], at["email_health"]
+    each_key, health = itemgetter(at["id"]), at["email_health"]
     each: dict[str, Callable[[Row], Any]] = {
         "name": itemgetter(at["name"]),
         "email": itemgetter(at["email"]),
         "openTracking": itemgetter(at["open_tracking"]),
         "emailHealth": lambda row: _HEALTH[row[health]],
-        "id": lambda row: global_id("Patient", row[key]),
     }
     for part in field.below:
-        if part.name in each:
+        if part.name == "id":
+            part.read_all(lambda rows, info: global_ids("Patient", map(each_key, rows)))
+        elif part.name in each:
             part.read(each[part.name])
     field.stand_in(_stand_ins(at))
 

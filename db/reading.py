@@ -1,0 +1,88 @@
+"""A pool for which a reading statement costs no more than the statement.
+
+asyncpg lends a connection by a queue, a proxy and a timer, and takes it back in a task of its own: twice the price of a
+small statement. A statement by itself can't leave anything on a connection (every setting of ours is local to its
+transaction, and the role comes with the connection), so here some connections stay at hand between statements.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+if TYPE_CHECKING:
+    _Base = asyncpg.Pool[asyncpg.Record]
+    _Lent = PoolConnectionProxy[asyncpg.Record]
+else:
+    _Base = asyncpg.Pool
+    _Lent = PoolConnectionProxy
+
+
+class ReadingPool(_Base):
+    """`fetch`, `fetchrow` and `fetchval` take a connection at hand. One that failed, or whose statement was cancelled,
+    goes back to asyncpg, which sees to it; so does one that is at hand when somebody else needs it."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._at_hand: list[_Lent] = []
+        self._waiting = 0
+
+    async def fetch(self, query: str, *arguments: object, **options: Any) -> list[Any]:
+        connection = await self._take()
+        try:
+            rows: list[Any] = await connection.fetch(query, *arguments, **options)
+        except BaseException:
+            await self.release(connection)
+            raise
+        await self._keep(connection)
+        return rows
+
+    async def fetchrow(self, query: str, *arguments: object, **options: Any) -> Any:
+        connection = await self._take()
+        try:
+            row = await connection.fetchrow(query, *arguments, **options)
+        except BaseException:
+            await self.release(connection)
+            raise
+        await self._keep(connection)
+        return row
+
+    async def fetchval(self, query: str, *arguments: object, **options: Any) -> Any:
+        connection = await self._take()
+        try:
+            value = await connection.fetchval(query, *arguments, **options)
+        except BaseException:
+            await self.release(connection)
+            raise
+        await self._keep(connection)
+        return value
+
+    async def close(self) -> None:
+        while self._at_hand:
+            await self.release(self._at_hand.pop())
+        await super().close()
+
+    async def _take(self) -> _Lent:
+        while self._at_hand:
+            connection = self._at_hand.pop()
+            if not connection.is_closed():
+                return connection
+            await self.release(connection)
+        return await self.acquire()
+
+    async def _keep(self, connection: _Lent) -> None:
+        if self._waiting or self.is_closing() or connection.is_in_transaction():
+            await self.release(connection)
+        else:
+            self._at_hand.append(connection)
+
+    async def _acquire(self, timeout: float | None) -> _Lent:
+        """asyncpg's own way to lend one: to transactions, and where none is at hand."""
+        self._waiting += 1
+        try:
+            if self._at_hand and self.get_idle_size() == 0:
+                await self.release(self._at_hand.pop())
+            lent: _Lent = await super()._acquire(timeout)  # type: ignore[misc]
+            return lent
+        finally:
+            self._waiting -= 1
