@@ -5,6 +5,7 @@ small statement. A statement by itself can't leave anything on a connection (eve
 transaction, and the role comes with the connection), so here some connections stay at hand between statements.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -65,9 +66,11 @@ class ReadingPool(_Base):
     async def _take(self) -> _Lent:
         while self._at_hand:
             connection = self._at_hand.pop()
-            if not connection.is_closed():
-                return connection
-            await self.release(connection)
+            # One that broke is with asyncpg again, and its proxy tells nothing any more.
+            with suppress(asyncpg.InterfaceError):
+                if not connection.is_closed():
+                    return connection
+                await self.release(connection)
         return await self.acquire()
 
     async def _keep(self, connection: _Lent) -> None:

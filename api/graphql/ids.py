@@ -19,21 +19,14 @@ def global_id(kind: str, key: UUID | str) -> strawberry.ID:
 
 
 def global_ids(kind: str, keys: Iterable[UUID]) -> list[str]:
-    """The ids of many objects of one type, encoded in one go.
-
-    Filled up with zeros to whole groups of three bytes, one after the other encodes as each by itself, but for the
-    characters of the filling. Letters, digits, `:` and `-` never give those in which base64url differs from base64.
-    """
-    texts = list(map(str, keys))
-    if not texts:
-        return []
-    length = len(kind) + 1 + _UUID_LENGTH
-    filling = -length % 3
-    separator = "\0" * filling + f"{kind}:"
-    text = separator.join(("", *texts))[filling:] + "\0" * filling
-    encoded = b2a_base64(text.encode(), newline=False).decode()
-    step = (length + filling) // 3 * 4
-    return [encoded[start : start + step - filling] for start in range(0, len(encoded), step)]
+    """The ids of many objects of one type."""
+    prefix = f"{kind}:"
+    if (len(prefix) + _UUID_LENGTH) % 3 != 2:
+        return [_encode(f"{prefix}{key}") for key in keys]
+    # In one go: "?" is 00111111, so as the last of three bytes it leaves the bits before as they are and becomes "/",
+    # which letters, digits, ":" and "-" never give.
+    text = f"?{prefix}".join(map(str, keys))
+    return b2a_base64(f"{prefix}{text}?".encode(), newline=False).decode().split("/")[:-1] if text else []
 
 
 def read_global_id(value: str) -> tuple[str, str] | None:

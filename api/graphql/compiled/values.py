@@ -6,10 +6,9 @@ https://spec.graphql.org/draft/#sec-Value-Completion
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache
 from itertools import chain, islice
 from types import GeneratorType, NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from graphql import GraphQLError, Undefined
 from graphql.pyutils import is_iterable
@@ -35,6 +34,8 @@ class Values(ABC):
         """The values as they are written, in their order. One that can't be is noted as an error and is None, or
         `NULLED` where null may not stand."""
         kinds = set(map(type, values))
+        if kinds <= _PLAIN:
+            return await self.all(run, place, values)
         if any(map(_is_odd, kinds)):
             return await self._odd(run, place, values)
         if NoneType in kinds:
@@ -163,6 +164,19 @@ def called(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> An
         return error
 
 
-@lru_cache(4096)
+# Kinds of values that are neither None, nor exceptions, nor awaited. Programs have a few hundred classes of values.
+_PLAIN: Final[set[type]] = set()
+_MOST_PLAIN: Final = 4096
+
+
 def _is_odd(kind: type) -> bool:
-    return issubclass(kind, Exception | GeneratorType) or kind is type(Undefined) or hasattr(kind, "__await__")
+    """Whether values of a kind are awaited or raised, or are no values."""
+    if (
+        issubclass(kind, Exception | GeneratorType)
+        or kind is type(Undefined)
+        or (kind is not NoneType and hasattr(kind, "__await__"))
+    ):
+        return True
+    if kind is not NoneType and len(_PLAIN) < _MOST_PLAIN:
+        _PLAIN.add(kind)
+    return False

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from strawberry import ID
@@ -20,6 +20,8 @@ from api.graphql.types.patient import Patient, searched
 from db.changes import current_position
 from db.lists import MESSAGE_AT, PATIENT_AT, PATIENT_BESIDE, list_messages, list_messages_of, list_patients
 from db.messages import MessageFilter as FilterValue
+
+_EVERYTHING: Final = FilterValue()
 
 
 class _PatientWithMessages:
@@ -75,7 +77,7 @@ def _asked(
 ) -> _Asked:
     """What a list of a patient's messages, or of the practice's, is asked for; raises `ApiError`."""
     size = page_size(info, first)
-    wanted = filter.value() if filter else FilterValue()
+    wanted = filter.value() if filter else _EVERYTHING
     if wanted is not None and patient_id is not None and wanted.patient_id not in {None, patient_id}:
         wanted = None
     return _Asked(wanted, size, after, read_key_cursor(after) if wanted else None)

@@ -1,0 +1,158 @@
+"""A pooled connection carries nothing over: no tenant, no role, no open transaction, whatever happened on it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from db.pool import Database, PoolSize
+from db.practices import Practice, find_practice
+from tests.support.practice import make_patient
+
+STATE = """SELECT current_setting('carepost.practice_id', true) AS tenant, current_user AS role,
+  pg_current_xact_id_if_assigned() IS NOT NULL AS writes,
+  current_setting('search_path') AS path, (SELECT count(*) FROM patient) AS seen, pg_backend_pid() AS pid"""
+
+
+@pytest.fixture
+async def single(database_url: str) -> AsyncIterator[Database]:
+    """A database with one connection, which all that happens happens on."""
+    async with Database(database_url, PoolSize(1, 1), statement_timeout_ms=500) as database:
+        yield database
+
+
+async def deed_read(database: Database, practice: Practice) -> None:
+    assert await find_practice(database.app, practice.id) == practice
+
+
+async def deed_failing_read(database: Database, practice: Practice) -> None:
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await database.app.fetch(
+            "WITH tenant AS MATERIALIZED (SELECT set_config('carepost.practice_id', $1::uuid::text, true)) "
+            "SELECT 1 / 0 FROM tenant",
+            practice.id,
+        )
+
+
+async def deed_refused_text(database: Database, practice: Practice) -> None:
+    with pytest.raises(asyncpg.PostgresSyntaxError):
+        await database.app.fetchval("SELECT FROM WHERE")
+
+
+async def deed_timeout(database: Database, practice: Practice) -> None:
+    with pytest.raises(asyncpg.QueryCanceledError):
+        await database.app.fetchrow("SELECT pg_sleep(5)")
+
+
+async def deed_cancelled_read(database: Database, practice: Practice) -> None:
+    reading = asyncio.create_task(
+        database.app.fetch("SELECT set_config('carepost.practice_id', 'x', true), pg_sleep(5)")
+    )
+    await asyncio.sleep(0.1)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
+async def deed_transaction(database: Database, practice: Practice) -> None:
+    await make_patient(database, practice)
+
+
+async def deed_failing_transaction(database: Database, practice: Practice) -> None:
+    async def fail() -> None:
+        async with database.tenant(practice.id) as connection:
+            await connection.execute("SET LOCAL search_path TO pg_catalog")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+
+
+async def deed_cancelled_transaction(database: Database, practice: Practice) -> None:
+    async def write() -> None:
+        async with database.tenant(practice.id) as connection:
+            await connection.execute("SELECT pg_sleep(5)")
+
+    writing = asyncio.create_task(write())
+    await asyncio.sleep(0.1)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+
+
+async def deed_left_open(database: Database, practice: Practice) -> None:
+    """Nobody does this."""
+    await database.app.fetch("BEGIN")
+
+
+async def deed_left_open_with_a_tenant(database: Database, practice: Practice) -> None:
+    """Nor this."""
+    async with database.app.acquire() as connection:
+        await connection.execute("BEGIN")
+        await connection.execute("SELECT set_config('carepost.practice_id', $1, true)", str(practice.id))
+
+
+DEEDS: list[Callable[[Database, Practice], Awaitable[None]]] = [
+    deed_read,
+    deed_failing_read,
+    deed_refused_text,
+    deed_timeout,
+    deed_cancelled_read,
+    deed_transaction,
+    deed_failing_transaction,
+    deed_cancelled_transaction,
+    deed_left_open,
+    deed_left_open_with_a_tenant,
+]
+
+
+@pytest.mark.parametrize("deed", DEEDS, ids=[deed.__name__[5:] for deed in DEEDS])
+async def test_nothing_is_carried_over(single: Database, database: Database, practice: Practice, deed: Any) -> None:
+    await make_patient(database, practice)
+    before = dict(await single.app.fetchrow(STATE))
+    assert (before["tenant"] or "", before["role"], before["writes"], before["seen"]) == (
+        "",
+        "carepost_app",
+        False,
+        0,
+    )
+    await deed(single, practice)
+    for _ in range(2):
+        after = dict(await single.app.fetchrow(STATE))
+        assert (after["tenant"] or "") == ""
+        assert {**after, "pid": 0, "tenant": ""} == {**before, "pid": 0, "tenant": ""}
+        async with single.app.acquire() as connection:
+            assert (await connection.fetchval("SELECT count(*) FROM patient"), connection.is_in_transaction()) == (
+                0,
+                False,
+            )
+
+
+async def test_a_connection_at_hand_is_lent_to_whoever_needs_one(single: Database, practice: Practice) -> None:
+    async with asyncio.timeout(5):
+        await deed_read(single, practice)
+        await deed_transaction(single, practice)
+        await deed_read(single, practice)
+
+
+async def test_reads_and_transactions_share_few_connections(database_url: str, practice: Practice) -> None:
+    async with Database(database_url, PoolSize(1, 3)) as database, asyncio.timeout(20):
+        for _ in range(5):
+            await asyncio.gather(
+                *(deed_read(database, practice) for _ in range(20)),
+                *(deed_transaction(database, practice) for _ in range(10)),
+            )
+        pids = await asyncio.gather(*(database.app.fetchval("SELECT pg_backend_pid()") for _ in range(20)))
+        assert len(set(pids)) <= 3
+
+
+async def test_a_connection_that_was_cut_is_replaced(single: Database, database: Database, practice: Practice) -> None:
+    pid = await single.app.fetchval("SELECT pg_backend_pid()")
+    owner = await asyncpg.connect(single._url)
+    await owner.execute("SELECT pg_terminate_backend($1)", pid)
+    await owner.close()
+    await asyncio.sleep(0.1)
+    await deed_read(single, practice)
+    assert await single.app.fetchval("SELECT pg_backend_pid()") != pid
