@@ -29,12 +29,12 @@ class Place:
     def some(self, kept: Sequence[int]) -> "Place":
         return Place(self, nullable=self.nullable, kept=kept)
 
-    def trail(self, number: int) -> "Trail":
-        """Where value `number` stands."""
+    def trail(self, number: int, *, raised: bool = False) -> "Trail":
+        """Where value `number` stands; `raised` says that the resolver raised there, which it mostly does at once."""
         path: list[Key] = []
         order: list[int] = []
         nullable: list[bool] = []
-        waits = 0
+        waits = -1 if raised and self.waits else 0
         place = self
         while place.above is not None:
             if place.kept is not None:
@@ -48,7 +48,7 @@ class Place:
                 path.append(place.key)
                 order.append(place.order)
                 nullable.append(place.nullable)
-                waits += place.waits
+                waits += 2 * place.waits
             place = place.above
         path.reverse()
         nullable.reverse()
@@ -74,7 +74,8 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Trail:
     """`nulled` is the path of the nearest place that may be null: there an error is caught. By `order` errors come as
-    graphql-core finds them: what waits for fewer resolvers first, then in the order of the answer."""
+    graphql-core finds them: what waits for fewer resolvers first (what one raises before what is found in what another
+    gave), then in the order of the answer."""
 
     path: list[Key]
     order: tuple[int, ...]

@@ -40,9 +40,11 @@ class Run:
         self.native = native
         self.failures: list[tuple[Trail, GraphQLError]] = []
 
-    def fail(self, place: Place, number: int, error: Exception, nodes: Sequence[FieldNode]) -> _Nulled | None:
+    def fail(
+        self, place: Place, number: int, error: Exception, nodes: Sequence[FieldNode], *, raised: bool = False
+    ) -> _Nulled | None:
         """Notes an error; gives what stands in place of the value."""
-        trail = place.trail(number)
+        trail = place.trail(number, raised=raised)
         self.failures.append((trail, located_error(error, list(nodes), trail.path)))
         return None if place.nullable else NULLED
 

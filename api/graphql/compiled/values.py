@@ -63,7 +63,7 @@ class Values(ABC):
         kept = []
         for number, value in enumerate(values):
             if isinstance(value, Exception):
-                written[number] = self.fail(run, place, number, value)
+                written[number] = run.fail(place, number, value, self.field.nodes, raised=True)
             elif value is not None:
                 kept.append(number)
             elif not self.nullable:

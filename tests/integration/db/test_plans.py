@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from db import accounts, changes, events, lists, messages, patients, report
+from db import account_health, changes, events, lists, messages, patients, report
 from db.messages import MessageFilter
 from db.pool import Database
 from db.practices import Practice
@@ -138,7 +138,7 @@ def hot(house: House, pool: Any) -> dict[str, Any]:
         "evidence": events.page_of_events(pool, practice, ids[:25], 51, None),
         "one event": events.find_event(pool, practice, ids[0], "k1"),
         "changes": changes.read_changes(pool, practice, 1 << 40, 100),
-        "health": accounts.count_for_health(pool, practice, [house.account_id], now - timedelta(days=30), now),
+        "health": account_health.count_for_health(pool, practice, [house.account_id], now - timedelta(days=30), now),
         "a report": report.count_by_status(pool, practice, now - timedelta(days=7), now, TRACKED),
     }
 
