@@ -1,6 +1,5 @@
 """Sign-in: a JWT (RFC 7519) names the practice, the person and the role."""
 
-import asyncio
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -10,6 +9,7 @@ from uuid import UUID
 import jwt
 
 from api.config import SignIn
+from api.jwks import KeySet, KeysUnavailable, KeyUnknown
 from mail.ids import PracticeId
 
 
@@ -34,18 +34,23 @@ class SignInUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks. `expires_at` is the end of the token, in seconds since 1970."""
+    """Who asks. `expires_at` is the end of the token, in seconds since 1970, `issued_at` its beginning (`iat`) and
+    `token_id` its name (`jti`), where it tells."""
 
     subject: str
     practice_id: PracticeId
     role: Role
     expires_at: float
+    issued_at: float | None = None
+    token_id: str | None = None
 
 
 # One family of algorithms for each kind of key, so that neither can be taken for the other (RFC 8725 section 2.1).
 _SECRET_ALGORITHMS: Final = ["HS256"]
 _KEY_ALGORITHMS: Final = ["RS256", "ES256", "EdDSA"]
 _LEEWAY: Final = 5
+_LONGEST: Final = 16 << 10
+"""Characters of a token; those of identity providers with all their groups have a few thousand."""
 
 
 _REMEMBERED: Final = 10_000
@@ -53,7 +58,7 @@ _REMEMBER_SECONDS: Final = 60.0
 
 
 class Authenticator:
-    """Verifies tokens. Keys of a JWKS are fetched when first needed and kept for five minutes.
+    """Verifies tokens, by the secret or by the keys of the identity provider (see api.jwks).
 
     A token that holds is remembered, by its text, for a minute and never beyond its `exp`: so a key that its provider
     withdraws signs nobody in after six minutes at most.
@@ -61,7 +66,7 @@ class Authenticator:
 
     def __init__(self, sign_in: SignIn) -> None:
         self._sign_in = sign_in
-        self._keys = jwt.PyJWKClient(sign_in.jwks_url, lifespan=300, timeout=5) if sign_in.jwks_url else None
+        self._keys = KeySet(sign_in.jwks_url) if sign_in.jwks_url else None
         self._remembered: dict[str, tuple[Principal, float]] = {}
 
     async def authenticate(self, authorization: str | None) -> Principal:
@@ -85,16 +90,18 @@ class Authenticator:
             return _principal(await self._claims(token.strip()))
         except jwt.ExpiredSignatureError as error:
             raise Unauthenticated("The token has expired; sign in again.") from error
-        except jwt.PyJWKClientConnectionError as error:
+        except KeysUnavailable as error:
             raise SignInUnavailable("Tokens can't be verified at the moment; try again.") from error
         # A signed token may say anything, and an unsigned one nest its header without end.
-        except (jwt.PyJWTError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        except (jwt.PyJWTError, KeyUnknown, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise Unauthenticated("The token is not valid.") from error
 
     async def _claims(self, token: str) -> dict[str, Any]:
+        if len(token) > _LONGEST:
+            raise ValueError("longer than any token")
         key: Any
         if self._keys is not None:
-            key, algorithms = (await asyncio.to_thread(self._keys.get_signing_key_from_jwt, token)).key, _KEY_ALGORITHMS
+            key, algorithms = (await self._keys.find(jwt.get_unverified_header(token).get("kid"))).key, _KEY_ALGORITHMS
         elif self._sign_in.secret:
             key, algorithms = self._sign_in.secret, _SECRET_ALGORITHMS
         else:
@@ -122,4 +129,6 @@ def _principal(claims: dict[str, Any]) -> Principal:
         practice_id=PracticeId(UUID(claims["practice_id"])),
         role=Role(claims["role"]),
         expires_at=float(claims["exp"]),
+        issued_at=float(claims["iat"]) if "iat" in claims else None,
+        token_id=claims.get("jti"),  # a string: PyJWT refuses any other
     )

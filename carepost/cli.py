@@ -98,11 +98,42 @@ def token(
     hours: Annotated[float, typer.Option(help="How long it holds.", min=0.01, max=24 * 90)] = 12,
 ) -> None:
     """Prints a token to sign in with, alone on the last line."""
-    from carepost.tokens import make_token
+    from carepost.tokens import make_token, token_id_of
 
     settings = _reachable()
     practice_id = _practice(settings, practice)
-    typer.echo(make_token(settings, practice_id, role, subject, timedelta(hours=hours)))
+    made = make_token(settings, practice_id, role, subject, timedelta(hours=hours))
+    _err.print(f"To revoke it: carepost revoke --token-id {token_id_of(made)}", highlight=False, soft_wrap=True)
+    typer.echo(made)
+
+
+@app.command()
+def revoke(
+    subject: Annotated[str | None, typer.Option(help="All tokens of this person, by their `sub`.")] = None,
+    token_id: Annotated[str | None, typer.Option(help="One token, by its `jti`.")] = None,
+    before: Annotated[
+        str | None, typer.Option(help="Those issued before this time (now, unless given), of everybody or --subject.")
+    ] = None,
+    practice: Annotated[str | None, typer.Option(help="Id of the practice; needed where there are several.")] = None,
+) -> None:
+    """Revokes tokens: requests with them are refused, and their sockets closed, within seconds."""
+    from carepost.revoke import read_revocation, run_revoke
+
+    revocation = read_revocation(subject, token_id, before, datetime.now(UTC))
+    settings = _reachable()
+    practice_id = _practice(settings, practice)
+    url = settings.needed("database_url", "postgresql://carepost@db.example.com/carepost")
+    _err.print(asyncio.run(run_revoke(url, practice_id, revocation)), highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def rotate_keys(
+    dry_run: Annotated[bool, typer.Option(help="Only count what there is to do.")] = False,
+) -> None:
+    """Seals everything anew by the first SECRET_KEY; it may be stopped, and run while everything runs."""
+    from carepost.rotate import run_rotate
+
+    raise typer.Exit(asyncio.run(run_rotate(_reachable(), dry_run=dry_run)))
 
 
 @app.command()

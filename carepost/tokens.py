@@ -1,6 +1,7 @@
 """Tokens for people who have no identity provider yet: signed with JWT_SECRET."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import jwt
 
@@ -10,7 +11,10 @@ from mail.ids import PracticeId
 
 
 def make_token(settings: Settings, practice_id: PracticeId, role: Role, subject: str, lifetime: timedelta) -> str:
-    """A token (RFC 7519, HS256); raises `ConfigError` where tokens are an identity provider's to make."""
+    """A token (RFC 7519, HS256), with a `jti` to revoke it by.
+
+    Raises `ConfigError` where tokens are an identity provider's to make.
+    """
     if not settings.jwt_secret:
         raise ConfigError("Tokens can be made only with CAREPOST_JWT_SECRET; with CAREPOST_JWKS_URL, sign in there.")
     now = datetime.now(UTC)
@@ -18,6 +22,7 @@ def make_token(settings: Settings, practice_id: PracticeId, role: Role, subject:
         "sub": subject,
         "practice_id": str(practice_id),
         "role": role.value,
+        "jti": uuid4().hex,
         "iat": now,
         "exp": now + lifetime,
     }
@@ -26,3 +31,8 @@ def make_token(settings: Settings, practice_id: PracticeId, role: Role, subject:
     if settings.jwt_audience:
         claims["aud"] = settings.jwt_audience
     return jwt.encode(claims, settings.jwt_secret, algorithm="HS256")
+
+
+def token_id_of(token: str) -> str:
+    """The `jti` of a token that was made here."""
+    return str(jwt.decode(token, options={"verify_signature": False})["jti"])

@@ -14,8 +14,8 @@ from mail.ids import AccountId, PracticeId
 from mail.message import Address
 from mail.status import AccountKind
 
-_CREDENTIALS = "sending_account.credentials"
-_SECRETS = "sending_account.webhook_secrets"
+CREDENTIALS = "sending_account.credentials"
+WEBHOOK_SECRETS = "sending_account.webhook_secrets"
 _COLUMNS = (
     "id, kind, provider, name, from_name, from_email, reply_to, is_default, last_event_at, signature_failures, "
     "signature_failed_at, webhook_confirmed_at, credentials_refused_at, credentials_refusal, credentials_checked_at, "
@@ -98,8 +98,8 @@ async def create_account(
         sender.email,
         reply_to,
         is_default,
-        sealer.seal(orjson.dumps(dict(credentials)), _CREDENTIALS, practice_id, account_id),
-        sealer.seal(orjson.dumps(list(webhook_secrets)), _SECRETS, practice_id, account_id),
+        sealer.seal(orjson.dumps(dict(credentials)), CREDENTIALS, practice_id, account_id),
+        sealer.seal(orjson.dumps(list(webhook_secrets)), WEBHOOK_SECRETS, practice_id, account_id),
     )
     assert row is not None
     return _account(row)
@@ -124,7 +124,7 @@ async def update_account(
         await _clear_default(connection, practice_id)
     sealed = None
     if credentials is not None:
-        sealed = sealer.seal(orjson.dumps(dict(credentials)), _CREDENTIALS, practice_id, account_id)
+        sealed = sealer.seal(orjson.dumps(dict(credentials)), CREDENTIALS, practice_id, account_id)
     row = await connection.fetchrow(
         "UPDATE sending_account SET name = coalesce($3, name), from_name = coalesce($4, from_name), "
         "from_email = coalesce($5, from_email), reply_to = nullif(coalesce($6, reply_to), ''), "
@@ -151,7 +151,7 @@ async def read_credentials(
     )
     if sealed is None:
         return {}
-    opened: dict[str, str] = orjson.loads(sealer.open(sealed, _CREDENTIALS, practice_id, account_id))
+    opened: dict[str, str] = orjson.loads(sealer.open(sealed, CREDENTIALS, practice_id, account_id))
     return opened
 
 
@@ -163,7 +163,7 @@ async def set_webhook_secrets(
         f"WHERE practice_id = $1 AND id = $2 RETURNING {_COLUMNS}",
         practice_id,
         account_id,
-        sealer.seal(orjson.dumps(list(secrets)), _SECRETS, practice_id, account_id),
+        sealer.seal(orjson.dumps(list(secrets)), WEBHOOK_SECRETS, practice_id, account_id),
     )
     return _account(row) if row else None
 
@@ -181,7 +181,7 @@ async def find_webhook_secrets(
     )
     if sealed is None:
         return None
-    secrets: list[str] = orjson.loads(sealer.open(sealed, _SECRETS, practice_id, account_id))
+    secrets: list[str] = orjson.loads(sealer.open(sealed, WEBHOOK_SECRETS, practice_id, account_id))
     return secrets
 
 

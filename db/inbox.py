@@ -16,7 +16,7 @@ from db.pool import Connection, Pool
 from db.sealing import Sealer
 from mail.ids import AccountId, DeliveryId, PracticeId
 
-_BODY: Final = "webhook_delivery.body"
+BODY: Final = "webhook_delivery.body"
 _COLUMNS: Final = (
     "d.id, d.account_id, d.provider, d.received_at, d.headers, d.body, d.applied_at IS NOT NULL AS again, d.error"
 )
@@ -64,7 +64,7 @@ async def store_deliveries(pool: Pool, sealer: Sealer, deliveries: Sequence[NewD
         [delivery.account_id for delivery in deliveries],
         [delivery.provider for delivery in deliveries],
         [orjson.dumps(dict(delivery.headers)).decode() for delivery in deliveries],
-        [sealer.seal(delivery.body, _BODY, delivery.practice_id, delivery.id) for delivery in deliveries],
+        [sealer.seal(delivery.body, BODY, delivery.practice_id, delivery.id) for delivery in deliveries],
         [delivery.token for delivery in deliveries],
     )
 
@@ -300,7 +300,7 @@ async def touch_accounts(connection: Connection, practice_id: PracticeId, seen: 
 
 def open_delivery(sealer: Sealer, practice_id: PracticeId, row: asyncpg.Record) -> Delivery:
     try:
-        body = sealer.open(row["body"], _BODY, practice_id, row["id"])
+        body = sealer.open(row["body"], BODY, practice_id, row["id"])
     except SealBroken:
         body = None
     return Delivery(

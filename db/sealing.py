@@ -39,6 +39,11 @@ class Sealer:
         self._current = next(iter(self._keys))
 
     @property
+    def current_prefix(self) -> bytes:
+        """What begins all that the first key seals: version and key id."""
+        return _VERSION + self._current
+
+    @property
     def key_ids(self) -> Sequence[bytes]:
         """What tells the keys apart, in no order that means something; says nothing of the keys."""
         return sorted(self._keys)

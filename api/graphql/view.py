@@ -31,11 +31,12 @@ from strawberry.subscriptions import (
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.unset import UNSET, UnsetType
 
-from api.auth import Authenticator, SignInUnavailable, Unauthenticated
+from api.auth import Authenticator, Principal, SignInUnavailable, Unauthenticated
 from api.bodies import BodyTooLarge, read_body
 from api.graphql.context import Context, Services
 from api.graphql.schema import Schema, build_schema
 from api.graphql.socket import SocketAdapter, SocketHandler
+from api.revocations import REMEMBER
 
 _JSON: Final = "application/json"
 _RESPONSE_JSON: Final = "application/graphql-response+json"
@@ -119,16 +120,16 @@ class GraphQLView(GraphQL[Context, None]):
         return response
 
     async def _serve_socket(self, socket: WebSocket) -> None:
-        """A socket ends with its token: 4403 tells the client to sign in anew."""
+        """A socket ends with its token, or when that is revoked: 4403 tells the client to sign in anew."""
         context = Context(self.services, response=socket)
         running = asyncio.create_task(self.run(socket, context=context))
         try:
             while not running.done():
                 await asyncio.wait({running}, timeout=_seconds_left(context))
-                expired = context.signed_in is not None and time.time() >= context.signed_in.expires_at
-                if expired and not running.done():
+                ended = await self._ended(context)
+                if ended and not running.done():
                     if socket.application_state is WebSocketState.CONNECTED:
-                        await socket.close(4403, "Token expired")
+                        await socket.close(4403, ended)
                     break
         finally:
             if not running.done():
@@ -154,10 +155,38 @@ class GraphQLView(GraphQL[Context, None]):
         headers: Mapping[str, str],
     ) -> Response:
         """A stream ends with its token, like a socket: without a last word, so that the client comes again."""
-        seconds = request.state.signed_in.expires_at - time.time()
+        principal = request.state.signed_in
         return await super().create_streaming_response(
-            request, lambda: _until(stream(), seconds), sub_response, headers
+            request, lambda: self._while_signed_in(stream(), principal), sub_response, headers
         )
+
+    async def _while_signed_in(self, stream: AsyncIterator[str], principal: Principal) -> AsyncIterator[str]:
+        """What a stream gives while its token holds."""
+        try:
+            async with asyncio.timeout(max(0.0, principal.expires_at - time.time())) as end:
+                watching = asyncio.create_task(self._end_when_revoked(principal, end))
+                try:
+                    async for part in stream:
+                        yield part
+                finally:
+                    watching.cancel()
+        except TimeoutError:
+            return
+
+    async def _end_when_revoked(self, principal: Principal, end: asyncio.Timeout) -> None:
+        while True:
+            await asyncio.sleep(REMEMBER)
+            if not await self.services.revocations.still_holds(principal):
+                break
+        end.reschedule(asyncio.get_running_loop().time())
+
+    async def _ended(self, context: Context) -> str | None:
+        """Why a socket has to end; None while its token holds."""
+        if context.signed_in is None:
+            return None
+        if time.time() >= context.signed_in.expires_at:
+            return "Token expired"
+        return None if await self.services.revocations.still_holds(context.signed_in) else "Token revoked"
 
     async def on_ws_connect(self, context: Context) -> UnsetType:
         """`connection_init` carries {"Authorization": "Bearer ..."}; its name may be in lower case."""
@@ -173,6 +202,7 @@ class GraphQLView(GraphQL[Context, None]):
         """Raises `Unauthenticated` and `SignInUnavailable`."""
         principal = await self._authenticator.authenticate(authorization)
         context.home = await self.services.practice(principal.practice_id)
+        await self.services.revocations.check(principal)
         context.signed_in = principal
 
     async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData | list[GraphQLRequestData]:
@@ -215,17 +245,7 @@ def json_type(accept: str) -> str:
 def _seconds_left(context: Context) -> float:
     if context.signed_in is None:
         return 1.0
-    return max(0.0, min(context.signed_in.expires_at - time.time(), 60.0))
-
-
-async def _until(stream: AsyncIterator[str], seconds: float) -> AsyncIterator[str]:
-    """What a stream gives within the time."""
-    try:
-        async with asyncio.timeout(max(0.0, seconds)):
-            async for part in stream:
-                yield part
-    except TimeoutError:
-        return
+    return max(0.0, min(context.signed_in.expires_at - time.time(), REMEMBER))
 
 
 def _given(body: bytes) -> Receive:

@@ -109,6 +109,19 @@ async def test_every_token_that_does_not_hold_is_answered_401(
         "a header without end": spliced(nested, payload, b"x"),
         "a header with a number of 5,000 digits": spliced(b'{"alg": ' + b"9" * 5000 + b"}", payload),
         "a header that names its own key": forged,
+        "of 20,000 characters": signed(practice, groups=["a group of many"] * 1000),
+        "a header that has the key fetched": jwt.encode(
+            claims(practice),
+            "a secret of the attacker, long enough to be taken",
+            headers={"x5u": "http://127.0.0.1:1/"},
+        ),
+        "a kid that is a path": spliced(b'{"alg": "HS256", "kid": "/dev/null"}', payload),
+        "a header that must be understood": jwt.encode(
+            claims(practice), JWT_SECRET, headers={"crit": ["of-the-attacker"], "of-the-attacker": True}
+        ),
+        "issued in the future": signed(practice, iat=now + timedelta(hours=1)),
+        "a name that is a number": signed(practice, jti=7),
+        "a payload of 5,000 digits": f"{head}.{spliced(b'', b'9' * 5000).split('.')[1]}.{signature}",
         "expired": signed(practice, exp=now - timedelta(minutes=1)),
         "without an end": signed(practice, exp=None),
         "an end beyond all numbers": signed(practice, exp=10**400),
@@ -203,7 +216,7 @@ async def test_tokens_of_an_identity_provider_are_verified_by_its_keys(
     [
         ("refused", (503, "SIGN_IN_UNAVAILABLE")),
         ("500", (503, "SIGN_IN_UNAVAILABLE")),
-        ("no JSON", (401, "UNAUTHENTICATED")),
+        ("no JSON", (503, "SIGN_IN_UNAVAILABLE")),
     ],
 )
 async def test_without_the_keys_of_the_provider_nobody_is_signed_in(
@@ -218,6 +231,91 @@ async def test_without_the_keys_of_the_provider_nobody_is_signed_in(
         async with httpx2.AsyncClient(base_url=api, timeout=15) as http:
             token = jwt.encode(claims(practice), rsa_key, "RS256", headers={"kid": "rsa"})
             assert verdict(await ask(http, f"Bearer {token}")) == answer
+
+
+async def test_a_rotated_key_is_fetched_and_keys_that_are_made_up_are_not_asked_for_one_by_one(
+    stack: Stack,
+    practice: Practice,
+    keys: tuple[Keys, str],
+    rsa_key: rsa.RSAPrivateKey,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provider, url = keys
+    elliptic = ec.generate_private_key(ec.SECP256R1())
+    provider.add("old", rsa_key.public_key(), RSAAlgorithm)
+    api = await stack.api(sign_in=SignIn(jwks_url=url))
+
+    def token(kid: str) -> str:
+        key, algorithm = (elliptic, "ES256") if kid == "new" else (rsa_key, "RS256")
+        return "Bearer " + jwt.encode(claims(practice, jti=uuid4().hex), key, algorithm, headers={"kid": kid})
+
+    async with httpx2.AsyncClient(base_url=api) as http:
+        assert (await ask(http, token("old"))).status_code == 200
+        for number in range(50):
+            assert verdict(await ask(http, token(f"made up {number}"))) == (401, "UNAUTHENTICATED")
+        assert provider.asked == 1
+        provider.add("new", elliptic.public_key(), ECAlgorithm)
+        monkeypatch.setattr("api.jwks._PAUSE", 0.0)
+        assert (await ask(http, token("new"))).status_code == 200
+        assert provider.asked == 2
+        # A key that was withdrawn is taken until the keys are fetched anew.
+        del provider.keys[0]
+        monkeypatch.setattr("api.jwks._FRESH", 0.0)
+        assert verdict(await ask(http, token("old"))) == (401, "UNAUTHENTICATED")
+
+
+async def test_while_the_provider_is_away_known_keys_go_on_and_others_are_answered_503(
+    stack: Stack,
+    practice: Practice,
+    keys: tuple[Keys, str],
+    rsa_key: rsa.RSAPrivateKey,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provider, url = keys
+    provider.add("known", rsa_key.public_key(), RSAAlgorithm)
+    api = await stack.api(sign_in=SignIn(jwks_url=url))
+
+    def token(kid: str) -> str:
+        return "Bearer " + jwt.encode(claims(practice), rsa_key, "RS256", headers={"kid": kid})
+
+    async with httpx2.AsyncClient(base_url=api) as http:
+        assert (await ask(http, token("known"))).status_code == 200
+        provider.status = 500
+        monkeypatch.setattr("api.jwks._FRESH", 0.0)
+        monkeypatch.setattr("api.jwks._PAUSE", 0.0)
+        for _ in range(3):
+            assert (await ask(http, token("known"))).status_code == 200
+            assert verdict(await ask(http, token("unknown"))) == (503, "SIGN_IN_UNAVAILABLE")
+        provider.status = 200
+        assert verdict(await ask(http, token("unknown"))) == (401, "UNAUTHENTICATED")
+
+
+async def test_keys_that_a_token_brings_or_points_to_are_never_asked_for(
+    stack: Stack, practice: Practice, keys: tuple[Keys, str], rsa_key: rsa.RSAPrivateKey
+) -> None:
+    provider, url = keys
+    provider.add("known", rsa_key.public_key(), RSAAlgorithm)
+    theirs, asked = rsa.generate_private_key(65537, 2048), []
+
+    async def evil(request: object) -> Response:
+        asked.append(request)
+        return JSONResponse({"keys": [{**json.loads(RSAAlgorithm.to_jwk(theirs.public_key())), "kid": "known"}]})
+
+    async with serving_app(Starlette(routes=[Route("/keys", evil)])) as their_url:
+        headers: list[dict[str, Any]] = [
+            {"jku": f"{their_url}/keys"},
+            {"x5u": f"{their_url}/keys"},
+            {"jwk": json.loads(RSAAlgorithm.to_jwk(theirs.public_key()))},
+            {"kid": f"{their_url}/keys"},
+            {"kid": "../../../../dev/null"},
+            {"kid": "' OR 1=1 --"},
+        ]
+        api = await stack.api(sign_in=SignIn(jwks_url=url))
+        async with httpx2.AsyncClient(base_url=api) as http:
+            for header in headers:
+                token = jwt.encode(claims(practice), theirs, "RS256", headers={"kid": "known", **header})
+                assert verdict(await ask(http, f"Bearer {token}")) == (401, "UNAUTHENTICATED"), header
+    assert asked == []
 
 
 async def test_an_auditor_reads_and_changes_nothing(stack: Stack, practice: Practice) -> None:
@@ -235,6 +333,7 @@ async def test_an_auditor_reads_and_changes_nothing(stack: Stack, practice: Prac
         "createSendingAccount": '(input: {kind: SMTP, name: "a", fromAddress: "a@b.example", credentials: []})',
         "updateSendingAccount": f'(input: {{accountId: "{ids["message"]}", name: "b"}})',
         "rotateWebhookSecret": f'(input: {{accountId: "{ids["message"]}"}})',
+        "replayWebhookDelivery": f'(input: {{deliveryId: "{ids["message"]}"}})',
     }
     everything = await auditor("{ __schema { mutationType { fields { name } } } }")
     assert {field["name"] for field in everything["__schema"]["mutationType"]["fields"]} == set(mutations)

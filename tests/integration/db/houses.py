@@ -17,6 +17,7 @@ from db.parked import Unmatched, park
 from db.patients import Patient
 from db.pool import Database
 from db.practices import Practice
+from db.revocations import Revocation, revoke
 from mail.event import Event, EventKind, EventSource
 from mail.failure import Failure
 from mail.ids import DeliveryId, MessageId
@@ -52,6 +53,7 @@ async def furnish(database: Database, url: str, name: str) -> House:
         )
         await park(connection, practice.id, [unmatched])
         await record_deed(connection, practice.id, "somebody", "sendMessage", "Message", message_id)
+        await revoke(connection, practice.id, Revocation(None, f"leaver of {name}", now()))
     return House(practice, patient, account, message_id, delivery_id)
 
 

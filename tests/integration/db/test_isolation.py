@@ -1,7 +1,9 @@
 """Nobody sees another practice's row: Postgres itself refuses, whatever the statement."""
 
 import asyncio
+import importlib
 import inspect
+import pkgutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import ModuleType
@@ -10,7 +12,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from db import account_health, accounts, changes, deliveries, events, messages, patients, practices, report
+import db
+from db import account_health, accounts, deliveries, events, messages, patients, practices, report, revocations
 from db.changes import read_changes
 from db.deliveries import DeliveryFilter
 from db.messages import MessageFilter
@@ -145,6 +148,8 @@ async def test_evidence_and_the_audit_trail_are_only_appended(database: Database
         "TRUNCATE message_event",
         "UPDATE audit_entry SET subject = 'x'",
         "DELETE FROM audit_entry",
+        "UPDATE revocation SET issued_before = now()",
+        "DELETE FROM revocation",
         "TRUNCATE audit_entry",
         "DELETE FROM message",
         "DELETE FROM patient",
@@ -418,6 +423,7 @@ async def read_everything(pool: Pool, practice_id: UUID, house: House) -> dict[s
         "count_for_health": {account} if counts[account].parked == 1 else set(),
         "count_by_status": {practice_id} if sum(counted.values()) else set(),
         "find_practice": {practice.id} if practice else set(),
+        "list_revocations": {practice_id} if await revocations.list_revocations(*asked) else set(),
         "list_accounts": {entry.id for entry in await accounts.list_accounts(*asked)} & {account},
         "find_accounts": set(await accounts.find_accounts(*asked, [account])),
         "find_patients": set(await patients.find_patients(*asked, [patient])),
@@ -430,24 +436,11 @@ def single_statement_reads() -> set[str]:
 
     def of(module: ModuleType) -> set[str]:
         functions = inspect.getmembers(module, inspect.iscoroutinefunction)
-        return {name for name, function in functions if "TENANT +" in inspect.getsource(function)}
+        own = ((name, function) for name, function in functions if function.__module__ == module.__name__)
+        return {name for name, function in own if "TENANT +" in inspect.getsource(function)}
 
-    return set().union(
-        *(
-            of(module)
-            for module in (
-                account_health,
-                accounts,
-                changes,
-                deliveries,
-                events,
-                messages,
-                patients,
-                practices,
-                report,
-            )
-        )
-    )
+    modules = [importlib.import_module(f"db.{each.name}") for each in pkgutil.iter_modules(db.__path__)]
+    return set().union(*(of(module) for module in modules))
 
 
 async def fill(owner: asyncpg.Connection, *houses: House) -> None:
@@ -485,7 +478,7 @@ async def test_no_plan_lets_a_read_see_another_practice_or_miss_its_own(
         "find_event",
         a: "find_webhook_secrets count_for_health list_accounts find_accounts",
         p: "find_patients page_of_patients",
-        practice: "count_by_status find_practice",
+        practice: "count_by_status find_practice list_revocations",
     }
     own = {name: {row} for row, names in found.items() for name in names.split()}
     assert set(own) == single_statement_reads()
