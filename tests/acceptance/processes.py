@@ -36,7 +36,9 @@ def environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
     """PATH and HOME, and what is given; HOME is the folder, so that nothing of the user's is read or left. The sandbox
     is on this machine."""
     allowed = {"CAREPOST_ALLOWED_NETWORKS": "127.0.0.0/8"}
-    return {"PATH": os.environ["PATH"], "HOME": str(folder), **allowed, **settings}
+    # A checkout that isn't the installed one is named by PYTHONPATH.
+    tree = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+    return {"PATH": os.environ["PATH"], "HOME": str(folder), **tree, **allowed, **settings}
 
 
 async def carepost(folder: Path, *arguments: str, **settings: str) -> Ran:

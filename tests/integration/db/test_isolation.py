@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import ModuleType
@@ -13,7 +14,7 @@ import asyncpg
 import pytest
 
 import db
-from db import account_health, accounts, deliveries, events, messages, patients, practices, report, revocations
+from db import account_health, accounts, deliveries, events, lists, messages, patients, practices, report, revocations
 from db.changes import read_changes
 from db.deliveries import DeliveryFilter
 from db.messages import MessageFilter
@@ -408,7 +409,12 @@ async def read_everything(pool: Pool, practice_id: UUID, house: House) -> dict[s
     counts = await account_health.count_for_health(*asked, [account], start, end)
     counted = await report.count_by_status(*asked, start, end, start)
     practice = await practices.find_practice(*asked)
+    wide = await lists.list_messages(*asked, MessageFilter(patient_id=patient), 10, None, start, with_patient=True)
+    tab = await lists.list_messages_of(*asked, patient, everything, 10, None, start)
     return {
+        "list_messages": {row[lists.MESSAGE_AT["id"]] for row in wide} & {message},
+        "list_messages_of": {row[lists.MESSAGE_AT["id"]] for row in tab} & {message},
+        "list_patients": {row["id"] for row in await lists.list_patients(*asked, "", 10, None)} & {patient},
         "find_messages": set(found),
         "find_bodies": set(bodies),
         "find_statuses": set(await messages.find_statuses(*asked, [message], start)),
@@ -437,7 +443,7 @@ def single_statement_reads() -> set[str]:
     def of(module: ModuleType) -> set[str]:
         functions = inspect.getmembers(module, inspect.iscoroutinefunction)
         own = ((name, function) for name, function in functions if function.__module__ == module.__name__)
-        return {name for name, function in own if "TENANT +" in inspect.getsource(function)}
+        return {name for name, function in own if re.search(r"TENANT \+|_statement\(", inspect.getsource(function))}
 
     modules = [importlib.import_module(f"db.{each.name}") for each in pkgutil.iter_modules(db.__path__)]
     return set().union(*(of(module) for module in modules))
@@ -474,10 +480,11 @@ async def test_no_plan_lets_a_read_see_another_practice_or_miss_its_own(
     m, p, a, practice = house.message_id, house.patient.id, house.account.id, house.practice.id
     found = {
         house.delivery_id: "page_of_deliveries find_delivery",
-        m: "find_messages find_statuses find_bodies page_of_messages pages_by_patient read_changes page_of_events "
+        m: "list_messages list_messages_of "
+        "find_messages find_statuses find_bodies page_of_messages pages_by_patient read_changes page_of_events "
         "find_event",
         a: "find_webhook_secrets count_for_health list_accounts find_accounts",
-        p: "find_patients page_of_patients",
+        p: "find_patients page_of_patients list_patients",
         practice: "count_by_status find_practice list_revocations",
     }
     own = {name: {row} for row, names in found.items() for name in names.split()}
