@@ -149,6 +149,9 @@ async def _patients(context: Context, checks: Checks, keys: Sequence[UUID | None
         if patient is None:
             field = f"patientIds.{place}" if many else "patientId"
             checks.errors.extend(refuse(field, ErrorCode.NOT_FOUND, "There is no such patient.").errors)
+        elif not patient.email:
+            field = f"patientIds.{place}" if many else "patientId"
+            checks.errors.extend(refuse(field, ErrorCode.NOT_FOUND, "This patient was erased.").errors)
         else:
             found[patient.id] = patient
     return list(found.values())

@@ -208,6 +208,41 @@ def replay(
         raise typer.Exit(code)
 
 
+@app.command(name="import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV in UTF-8; its first line names name, email and open_tracking.")],
+    practice: Annotated[str | None, typer.Option(help="Id of the practice; needed where there are several.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and write nothing.")] = False,
+) -> None:
+    """Makes patients from a CSV file; those of the same name and address are left as they are.
+
+    Ends with 3 where lines were left out."""
+    from carepost.import_patients import run_import
+
+    settings = _reachable()
+    imported = asyncio.run(run_import(settings, _practice(settings, practice), file, dry_run=dry_run))
+    if imported.refused:
+        raise typer.Exit(3)
+
+
+@app.command()
+def erase(
+    patient: Annotated[str, typer.Argument(help="Id of the patient.")],
+    practice: Annotated[str | None, typer.Option(help="Id of the practice; needed where there are several.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+) -> None:
+    """Removes what is known of a patient for good: name, address, and the content of every message."""
+    from api.graphql.ids import uuid_of
+    from carepost.erase import run_erase
+
+    settings = _reachable()
+    patient_id = uuid_of("Patient", patient) or _uuid(patient, "patient")
+    assert patient_id is not None
+    if not yes:
+        typer.confirm("This can't be undone. Erase the patient?", abort=True, err=True)
+    asyncio.run(run_erase(settings, _practice(settings, practice), patient_id))
+
+
 @app.command()
 def schema(
     check: Annotated[Path | None, typer.Option(help="Fail when this file is stale, instead of printing.")] = None,

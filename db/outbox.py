@@ -179,6 +179,16 @@ async def finish(
     return True
 
 
+async def find_queued(connection: Connection, practice_id: PracticeId, patient_id: UUID) -> Sequence[MessageId]:
+    """A patient's messages that wait to be sent."""
+    rows = await connection.fetch(
+        "SELECT id FROM message WHERE practice_id = $1 AND patient_id = $2 AND verdict = 'queued' ORDER BY id",
+        practice_id,
+        patient_id,
+    )
+    return [MessageId(row["id"]) for row in rows]
+
+
 async def cancel(connection: Connection, practice_id: PracticeId, message_id: UUID, now: datetime) -> bool:
     """Withdraws a message that is queued and that no worker has in its hands; False otherwise."""
     # In a statement of its own: the next one then sees the attempt of a claim that this one waited for.

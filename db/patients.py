@@ -69,6 +69,33 @@ async def create_patient(
     return _patient(row)
 
 
+@dataclass(frozen=True, slots=True)
+class NewPatient:
+    """A patient to be made; name and address are checked."""
+
+    name: str
+    email: str
+    open_tracking: bool
+
+
+async def insert_patients(
+    connection: Connection, practice_id: PracticeId, patients: Sequence[NewPatient]
+) -> Sequence[PatientId]:
+    """Makes those of whom there is no patient of the same name and address, each once; returns the new ones."""
+    rows = await connection.fetch(
+        "INSERT INTO patient (practice_id, name, email, open_tracking) "
+        "SELECT DISTINCT ON (lower(n.name), lower(n.email)) $1::uuid, n.name, n.email, n.open_tracking "
+        "FROM unnest($2::text[], $3::text[], $4::boolean[]) WITH ORDINALITY AS n(name, email, open_tracking, place) "
+        "WHERE NOT EXISTS (SELECT FROM patient p WHERE p.practice_id = $1 AND lower(p.name) = lower(n.name) "
+        "    AND lower(p.email) = lower(n.email)) ORDER BY lower(n.name), lower(n.email), n.place RETURNING id",
+        practice_id,
+        [patient.name for patient in patients],
+        [patient.email for patient in patients],
+        [patient.open_tracking for patient in patients],
+    )
+    return [PatientId(row["id"]) for row in rows]
+
+
 async def update_patient(
     connection: Connection,
     practice_id: PracticeId,

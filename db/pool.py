@@ -2,7 +2,7 @@
 
 Three roles (see the migrations): `carepost_app` sees the practice that its transaction names and nothing without one;
 `carepost_dispatcher` sees ids and times of due work in every practice; `carepost_inbox` can append webhooks, and sees
-nothing.
+nothing. `carepost_eraser` empties what names a patient; a command alone works as it.
 """
 
 from collections.abc import AsyncIterator
@@ -90,6 +90,17 @@ class Database:
         async with self.app.acquire() as connection, connection.transaction():
             await connection.execute("SELECT set_config('carepost.practice_id', $1, true)", str(practice_id))
             yield connection
+
+    @asynccontextmanager
+    async def role(self, role: str, practice_id: PracticeId) -> AsyncIterator[Connection]:
+        """The same by another of our roles, on a connection of its own: for what is seldom done."""
+        pool = await self._open(role, PoolSize(0, 1))
+        try:
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.execute("SELECT set_config('carepost.practice_id', $1, true)", str(practice_id))
+                yield connection
+        finally:
+            await pool.close()
 
 
 async def _reset(connection: Connection) -> None:

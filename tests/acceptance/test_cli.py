@@ -10,6 +10,8 @@ import jwt
 import pytest
 
 from carepost.embedded import EmbeddedServers
+from db.patients import page_of_patients
+from db.pool import Database, PoolSize
 from db.practices import Practice
 from mail.providers import PROVIDERS
 from tests.acceptance.processes import (
@@ -122,6 +124,46 @@ async def test_the_schema_is_printed_and_checked_against_a_file(folder: Path) ->
     assert (same.code, same.out, same.err) == (0, "", "")
     assert (stale.code, stale.out) == (1, "")
     assert " ".join(stale.err.split()) == "missing.graphql is stale; run `carepost schema > missing.graphql`."
+
+
+async def test_patients_come_by_a_file_and_one_is_erased(database_url: str, folder: Path) -> None:
+    practice = await make_practice(database_url, "Northgate")
+    file = folder / "patients.csv"
+    file.write_text(
+        "\ufeffName,Email,Open_Tracking\r\n"
+        '"Lovelace, Ada",ada@mail.example,yes\r\n'
+        "Ben,not-an-address,yes\r\n"
+        "Cleo,cleo@mail.example,no\r\n"
+        "Dan,dan@mail.example,perhaps\r\n",
+        encoding="utf-8",
+    )
+    at = {"CAREPOST_DATABASE_URL": database_url, "CAREPOST_SECRET_KEY": KEY}
+    for arguments, last in (
+        (["--dry-run"], "Would make 2 patients; 0 were there already; 2 lines left out."),
+        ([], "Made 2 patients; 0 were there already; 2 lines left out."),
+        ([], "Made 0 patients; 2 were there already; 2 lines left out."),
+    ):
+        ran = await carepost(folder, "import", str(file), *arguments, **at)
+        assert ran.code == 3
+        lines = ran.err.strip().splitlines()
+        assert lines[-1] == last
+        assert lines[0].startswith("line 3: email: ")
+        assert lines[1] == "line 5: open_tracking: Write yes or no."
+    async with Database(database_url, PoolSize(0, 1)) as database:
+        found = await page_of_patients(database.app, practice.id, "", 10, None)
+        assert [(each.name, each.open_tracking) for each in found] == [("Cleo", False), ("Lovelace, Ada", True)]
+        refused = await carepost(folder, "erase", str(found[1].id), **at)
+        assert refused.code == 1
+        ran = await carepost(folder, "erase", str(found[1].id), "--yes", **at)
+        assert (ran.code, ran.out) == (0, "")
+        assert ran.err.startswith("Erased: name, address and consent; the content of 0 messages,")
+        left = await page_of_patients(database.app, practice.id, "", 10, None)
+    assert [each.name for each in left] == ["Cleo", "Erased patient"]
+    missing = await carepost(folder, "erase", str(practice.id), "--yes", **at)
+    assert one_sentence(missing) == "There is no such patient in this practice."
+    (folder / "bad.csv").write_text("a,b\n1,2\n")
+    bad = await carepost(folder, "import", "bad.csv", **at)
+    assert one_sentence(bad) == "bad.csv has no columns name and email in its first line."
 
 
 async def test_what_is_said_of_the_esps_is_made_from_their_adapters(folder: Path) -> None:

@@ -9,10 +9,12 @@ import pytest
 
 from api.config import Limits
 from api.graphql.ids import global_id
+from db.erasing import erase_patient
 from db.practices import Practice
 from mail.event import EventKind
 from mail.status import AccountKind
 from tests.integration.api.evidence import Evidence, make_messages
+from tests.support.databases import OWN_SEALER
 from tests.support.practice import make_account, make_message, make_patient
 from tests.support.stack import GraphQLClient, Stack, until
 
@@ -368,3 +370,31 @@ async def test_a_message_is_sent_with_valkey_and_without(stack: Stack, practice:
     wish = {**WISH, "patientId": global_id("Patient", patient.id)}
     sent = (await client(SEND, input=wish))["sendMessage"]["message"]["id"]
     await until(lambda: stands(client, sent, "SENT"))
+
+
+async def test_nobody_writes_to_a_patient_who_was_erased(stack: Stack, practice: Practice) -> None:
+    client = await stack.client(await stack.api(), practice)
+    patient = await make_patient(stack.database, practice)
+    account = await make_account(stack.database, practice)
+    message = await make_message(stack.database, practice, patient, account)
+    erased = await erase_patient(stack.database, OWN_SEALER, practice.id, patient.id, "somebody")
+    assert erased is not None
+    assert erased.cancelled == 1
+    gid = global_id("Patient", patient.id)
+    alone = (await client(SEND, input={**WISH, "patientId": gid}))["sendMessage"]
+    many = (await client(SEND_MANY, input={**WISH, "patientIds": [gid]}))["sendMessages"]
+    again = (await client(RESEND, input={"messageId": global_id("Message", message)}))["resendMessage"]
+    assert [refusals(answer) for answer in (alone, many, again)] == [
+        [("patientId", "NOT_FOUND")],
+        [("patientIds.0", "NOT_FOUND")],
+        [("patientId", "NOT_FOUND")],
+    ]
+    query = "query ($id: ID!) { message(id: $id) { status subject text html recipient patient { name email } } }"
+    assert (await client(query, id=global_id("Message", message)))["message"] == {
+        "status": "CANCELLED",
+        "subject": "",
+        "text": "",
+        "html": None,
+        "recipient": "",
+        "patient": {"name": "Erased patient", "email": ""},
+    }
