@@ -4,6 +4,7 @@ open_tracking."""
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -39,10 +40,12 @@ async def run_import(settings: Settings, practice_id: PracticeId, path: Path, *,
     console = Console(stderr=True)
     url = settings.needed("database_url", "postgresql://carepost@db.example.com/carepost")
     imported = Imported()
+    batches = _batches(path, imported)
+    first = next(batches, [])  # a file that is none is refused before anything is begun
     async with Database(url, PoolSize(1, 2)) as database:
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("Importing", total=None)
-            for batch in _batches(path, imported):
+            for batch in chain([first], batches):
                 made = await _store(database, practice_id, batch, dry_run=dry_run)
                 imported.made += made
                 imported.known += len(batch) - made
