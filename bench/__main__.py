@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from bench import applying, messages_tab, report, webhooks
+from bench import applying, reads, report, webhooks
 from bench.processes import RESULTS, child
 from bench.rounds import Contender, Pace, run_rounds
 from bench.world import FULL, QUICK, make_world
@@ -36,11 +36,11 @@ async def main() -> int:
             console.print_json(json.dumps(stated), indent=None)
             benchmarks: dict[str, Sequence[Contender]] = {}
 
-            async with messages_tab.contenders(database_url, redis_url, tenants, pace) as found:
-                title = f"Messages tab: a patient and 25 messages, {messages_tab.CONNECTIONS} connections"
-                await run_rounds(found, pace.rounds, postgres_pid)
-                report.show(console, title, found, against="PostGraphile with RLS", stores=False)
-                benchmarks[title] = found
+            async with reads.reads(database_url, redis_url, tenants, pace) as all_reads:
+                for read in all_reads:
+                    await run_rounds(read.contenders, pace.rounds, postgres_pid)
+                    report.show(console, read.title, read.contenders, against=read.against, stores=False)
+                    benchmarks[read.title] = read.contenders
 
             async with webhooks.contenders(database_url, redis_url, tenants, pace) as loads:
                 for connections, found in zip(webhooks.CONNECTIONS, loads, strict=True):
