@@ -46,7 +46,10 @@ _POSTGRAPHILE_TAB: Final = f"""query PatientMessages($practice: UUID!, $id: UUID
 }}"""
 _POSTGRAPHILE_LIST: Final = f"""query Messages($practice: UUID!, $first: Int!, $after: Cursor) {{
   messages: allMessages(condition: {{practiceId: $practice}}, first: $first, after: $after, orderBy: [ROW_ID_DESC]) {{
-    nodes {{ {_POSTGRAPHILE_ROW} patient: patientByPracticeIdAndPatientId {{ id name email emailHealth openTracking }} }}
+    nodes {{
+      {_POSTGRAPHILE_ROW}
+      patient: patientByPracticeIdAndPatientId {{ id name email emailHealth openTracking }}
+    }}
     pageInfo {{ hasNextPage endCursor }}
   }}
 }}"""
