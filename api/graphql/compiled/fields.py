@@ -132,6 +132,10 @@ class FieldPlan:
         )
         return made
 
+    def _reading(self, run: Run, place: Place) -> Info[Any, Any]:
+        run.reading = self.info(run, place, 0)
+        return run.reading  # type: ignore[no-any-return]
+
     def quick(self, run: Run, above: Place, parents: list[Any]) -> list[Any] | None:
         """The whole column at once, where nothing has to be called or looked at."""
         if self._typename:
@@ -140,7 +144,7 @@ class FieldPlan:
             return None
         try:
             if self._read_all is not None:
-                values = list(self._read_all(parents, self.info(run, above, 0)))
+                values = list(self._read_all(parents, run.reading or self._reading(run, above)))
             else:
                 values = list(map(self._read_each, parents))  # type: ignore[arg-type]
             return self._leaf.column(values, native=run.native)
@@ -156,7 +160,7 @@ class FieldPlan:
         """The value for each parent, or the exception that was raised."""
         each = self._read_each
         if self._read_all is not None:
-            return await self._together(parents, self._read_all(parents, self.info(run, place, 0)))
+            return await self._together(parents, self._read_all(parents, run.reading or self._reading(run, place)))
         if each is not None:
             try:
                 return list(map(each, parents))

@@ -27,7 +27,8 @@ PLANNED: Final = "compiled.planned"
 ReadEach = Callable[[Any], Any]
 """From a parent to its value: best a function of C, such as `operator.itemgetter`."""
 ReadAll = Callable[[list[Any], Info[Any, Any]], Sequence[Any]]
-"""From all parents of a list to their values, each an exception where it failed."""
+"""From all parents of a list to their values, each an exception where it failed. The info is of the run: its context
+and variables count, its field and path don't."""
 Resolver = Callable[..., Awaitable[Any]]
 """Called with source, info and the arguments of the field by name."""
 

@@ -22,7 +22,7 @@ NULLED: Final = _Nulled()
 class Run:
     """`native` is for orjson: datetimes stay what they are, and what is written already may be fragments."""
 
-    __slots__ = ("context", "extensions", "failures", "native", "root", "variables")
+    __slots__ = ("context", "extensions", "failures", "native", "reading", "root", "variables")
 
     def __init__(
         self,
@@ -38,6 +38,8 @@ class Run:
         self.root = root
         self.extensions = extensions
         self.native = native
+        self.reading: Any = None
+        """What the readers of plans are told: one Info for all of a run."""
         self.failures: list[tuple[Trail, GraphQLError]] = []
 
     def fail(

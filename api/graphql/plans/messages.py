@@ -70,7 +70,7 @@ _ANY: Final = _columns(
     "deferred", "machine_opened", "complained", "unsubscribed", "failure_kind", "failure_reason",
 )  # fmt: skip
 # What an explanation follows from besides the times; of those that are shown the most, as little as it needs.
-FACTS: Final[Mapping[str, Callable[[Row], Any]]] = {
+FACTS: Final[Mapping[str, Callable[[Row], Any] | None]] = {verdict.sql_name: None for verdict in Verdict} | {
     Verdict.OPENED.sql_name: _columns("shown"),
     Verdict.DELIVERED.sql_name: _columns(
         "shown", "account_provider", "track_opens", "ambiguous", "machine_opened", "complained", "unsubscribed"
@@ -126,7 +126,7 @@ def _explanations(rows: list[Row], info: Info) -> list[Explanation]:
     silent_since = now - silence
     found = []
     for row in rows:
-        facts_of = FACTS.get(row[_SHOWN])
+        facts_of = FACTS[row[_SHOWN]]
         if facts_of is not None:
             facts = facts_of(row)
         else:
