@@ -50,7 +50,7 @@ def shown(values: dict[str, Any]) -> Row:
     tracked = values["account_kind"] == "esp" and not values["capped"]
     verdict = Verdict[values["verdict"].upper()]
     under = min(verdict, Verdict.RETURNED if tracked else Verdict.SENT)
-    return Row((values | {"capped": not tracked, "shown": under.sql_name}).values())
+    return Row((values | {"capped": not tracked, "shown": under.sql_name})[name] for name in MESSAGE_AT)
 
 
 @given(_rows, _rows)
