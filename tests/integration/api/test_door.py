@@ -20,6 +20,7 @@ from api.config import SignIn
 from api.graphql import door
 from api.graphql.ids import global_id
 from api.graphql.plans import lists
+from api.jwks import KeySet
 from db.practices import Practice
 from mail.event import EventKind
 from tests.integration.api.evidence import Evidence, make_messages
@@ -167,9 +168,7 @@ async def test_a_key_that_is_withdrawn_signs_nobody_in_after_a_while(
         other = ed25519.Ed25519PrivateKey.generate()
         keys[:] = [{**json.loads(OKPAlgorithm.to_jwk(other.public_key())), "kid": "other", "use": "sig"}]
         # The provider's keys are read anew at the end of their own time.
-        assert authenticator._keys is not None
-        assert authenticator._keys.jwk_set_cache is not None
-        authenticator._keys.jwk_set_cache.jwk_set_with_timestamp = None
+        authenticator._keys = KeySet(f"{url}/jwks")
         assert (await authenticator.authenticate(f"Bearer {token}")).subject == "ada"
         clock = auth.time.monotonic
         monkeypatch.setattr(auth.time, "monotonic", lambda: clock() + 61)
