@@ -77,6 +77,9 @@ def create_app(config: ApiConfig) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/webhooks/"):
             await webhooks(scope, receive, send)
+        elif scope["type"] == "websocket" and scope["path"] == "/graphql":
+            # A frame of Starlette's around a socket would be kept for as long as it is open.
+            await graphql.sockets(scope, receive, send)
         else:
             await door(scope, receive, send)
 

@@ -3,7 +3,7 @@ alike."""
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -68,6 +68,8 @@ class Revocations:
             if known is None:
                 raise
             _log.warning("revocations could not be read; those known before count")
+            # Asked again in seconds, and not by each of thousands of sockets.
+            known = self._known[practice_id] = replace(known, read_at=time.monotonic())
             return known
         if len(self._known) >= _REMEMBERED:
             self._known.clear()

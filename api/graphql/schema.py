@@ -28,6 +28,8 @@ class Schema(CompilingSchema):
     """Logs no error itself: an error's text, and the document that it quotes, may hold a patient's data. Those that
     are unexpected are logged by `MaskUnexpected`."""
 
+    documents: Documents
+
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         return
 
@@ -45,7 +47,7 @@ def build_schema(limits: Limits | None = None, *, introspection: bool = True, co
     extensions: list[Callable[[], SchemaExtension]] = [MaskUnexpected, lambda: CheckDocument(documents)]
     if not introspection:
         extensions.append(DisableIntrospection)
-    return Schema(
+    schema = Schema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
@@ -54,3 +56,5 @@ def build_schema(limits: Limits | None = None, *, introspection: bool = True, co
         compiling=compiling,
         config=StrawberryConfig(disable_field_suggestions=not introspection),
     )
+    schema.documents = documents
+    return schema

@@ -1,6 +1,6 @@
 """Subscription: what is told as it happens."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated
 
 import strawberry
@@ -10,7 +10,8 @@ from api.graphql.errors import ApiError
 from api.graphql.ids import live_cursor, read_live_cursor, uuid_of
 from api.graphql.types.account import SendingAccount
 from api.graphql.types.message import Message
-from api.live import CursorExpired, SubscriberTooSlow, Watch
+from api.live import CursorExpired
+from api.subscriber import SubscriberTooSlow, Watch
 from db.accounts import Account, list_accounts
 from mail.advice import Counts
 from mail.ids import MessageId, PatientId
@@ -50,16 +51,16 @@ class Subscription:
     ) -> AsyncGenerator[MessageStatusChanged, None]:
         context = info.context
         changes = context.services.live.subscribe(
-            context.practice_id, _watch(patient_id, message_ids), read_live_cursor(since)
+            context.practice_id, read_watch(patient_id, message_ids), read_live_cursor(since)
         )
         try:
             async for row, position in changes:
                 message = Message.of(row, context.first_tracked)
                 yield MessageStatusChanged(message=message, cursor=live_cursor(position))
         except CursorExpired as error:
-            raise ApiError("Too much changed since that cursor: read the list anew.", "CURSOR_EXPIRED") from error
+            raise cursor_expired() from error
         except SubscriberTooSlow as error:
-            raise ApiError("Read faster, and subscribe again with the last cursor.", "TOO_SLOW") from error
+            raise too_slow() from error
         finally:
             await changes.aclose()
 
@@ -77,7 +78,15 @@ class Subscription:
             told = now
 
 
-def _watch(patient_id: str | None, message_ids: list[strawberry.ID] | None) -> Watch:
+def cursor_expired() -> ApiError:
+    return ApiError("Too much changed since that cursor: read the list anew.", "CURSOR_EXPIRED")
+
+
+def too_slow() -> ApiError:
+    return ApiError("Read faster, and subscribe again with the last cursor.", "TOO_SLOW")
+
+
+def read_watch(patient_id: str | None, message_ids: Sequence[str] | None) -> Watch:
     """What is asked for; an id of nothing is watched for too, and never comes."""
     patient_key = uuid_of("Patient", patient_id) if patient_id is not None else None
     if patient_id is not None and patient_key is None:

