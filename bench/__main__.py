@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from bench import applying, reads, report, webhooks
+from bench import applying, live, reads, report, webhooks
 from bench.processes import RESULTS, child
 from bench.rounds import Contender, Pace, run_rounds
 from bench.world import FULL, QUICK, make_world
@@ -18,7 +18,7 @@ _DATA = RESULTS / "servers"
 
 
 async def main() -> int:
-    """Runs everything; 1 when an answer was wrong or a stored webhook is missing."""
+    """Runs everything; 1 when an answer was wrong, a stored webhook or a live frame is missing."""
     quick = os.environ.get("QUICK", "") not in {"", "0"}
     size, pace = (QUICK, Pace(3, 1.5, 0.7)) if quick else (FULL, Pace(9, 2.0, 1.0))
     console = Console(width=max(150, Console().width), highlight=False)
@@ -49,15 +49,16 @@ async def main() -> int:
                     report.show(console, title, found, against="One INSERT a POST", stores=True)
                     benchmarks[title] = found
             stated["events_applied"] = await applying.run(console, database_url, redis_url, tenants, pace)
+            stated["live"] = await live.run(console, database_url, redis_url, tenants, pace)
     finally:
         shutil.rmtree(_DATA, ignore_errors=True)
     name = f"{stated['at'].replace(':', '')}{'-quick' if quick else ''}"
     report.save(name, stated, benchmarks)
     console.print(f"All figures: bench/results/{name}.json")
-    return _judge(console, benchmarks)
+    return int(_judge(console, benchmarks) or stated["live"]["wrong"])
 
 
-def _judge(console: Console, benchmarks: dict[str, Sequence[Contender]]) -> int:
+def _judge(console: Console, benchmarks: dict[str, Sequence[Contender]]) -> bool:
     wrong = False
     for title, contenders in benchmarks.items():
         for contender in contenders:
@@ -67,7 +68,7 @@ def _judge(console: Console, benchmarks: dict[str, Sequence[Contender]]) -> int:
             if contender.stored not in {0, contender.good}:
                 console.print(f"[red]{title}: {contender.name} answered {contender.good} and kept {contender.stored}")
                 wrong = True
-    return int(wrong)
+    return wrong
 
 
 if __name__ == "__main__":

@@ -10,35 +10,55 @@ import statistics
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from api.addresses import webhook_url
 from api.auth import Role
 from api.graphql.ids import global_id
 from bench.live_round import Change, Round, Told
-from bench.load import post
-from bench.processes import Server, child, serving
+from bench.processes import RESULTS, Server, child, serving
+from bench.rounds import Pace
+from bench.webhooks import signed_post
 from bench.world import JWT_SECRET, SECRET_KEY, Tenant
 from carepost.config import Settings
-from carepost.sandbox.vendors.sendgrid.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from carepost.tokens import make_token
 
 SUBSCRIBERS: Final = 1000
 CROWD: Final = 5000
 PER_SECOND: Final = 200
 _KILO: Final = 1024
-_COMMANDS: Final = {
-    "Carepost": ["carepost", "api"],
-    "Strawberry as it comes": ["bench.peers.live", "stock"],
-    "One frame to all": ["bench.peers.live", "bare"],
-}
-_BY_WEBHOOK: Final = "Carepost, from the webhook's POST"
+_PLAIN: Final = "message { id status statusLabel statusAt }"
+_EXPLAINED: Final = "message { id status statusLabel statusAt explanation { code text nextStep } }"
+_CAREPOST: Final = ["carepost", "api"]
+_STOCK: Final = ["bench.peers.live", "stock"]
+_BARE: Final = ["bench.peers.live", "bare"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A contender: its command, what its subscribers select, and the one that it is set against. `by_webhook` has a
+    worker beside it, and the time counted from the POST."""
+
+    name: str
+    command: Sequence[str]
+    selection: str
+    against: str
+    by_webhook: bool = False
+
+
+_KINDS: Final = (
+    _Kind("Carepost", _CAREPOST, _PLAIN, "Strawberry as it comes"),
+    _Kind("Strawberry as it comes", _STOCK, _PLAIN, "Strawberry as it comes"),
+    _Kind("One frame to all", _BARE, _PLAIN, "Strawberry as it comes"),
+    _Kind("Carepost, from the webhook's POST", _CAREPOST, _PLAIN, "Strawberry as it comes", by_webhook=True),
+    _Kind("Carepost, with explanations", _CAREPOST, _EXPLAINED, "Strawberry, with explanations"),
+    _Kind("Strawberry, with explanations", _STOCK, _EXPLAINED, "Strawberry, with explanations"),
+)
 
 
 @dataclass(slots=True)
@@ -64,6 +84,22 @@ class Crowd:
     told: Told
 
 
+async def run(
+    console: Console, database_url: str, redis_url: str, tenants: Sequence[Tenant], pace: Pace
+) -> dict[str, Any]:
+    """Measures, shows, and gives what the file of results holds; `wrong` says that a frame is missing."""
+    measured, crowd = await measure(
+        database_url, redis_url, tenants, rounds=min(pace.rounds, 5), changes=20, seconds=5 * pace.seconds
+    )
+    show(console, measured, crowd)
+    return {
+        "subscribers": SUBSCRIBERS,
+        "contenders": [dataclasses.asdict(each) for each in measured],
+        "crowd": dataclasses.asdict(crowd),
+        "wrong": _is_wrong(crowd),
+    }
+
+
 async def measure(
     database_url: str, redis_url: str, tenants: Sequence[Tenant], *, rounds: int, changes: int, seconds: float
 ) -> tuple[Sequence[Measured], Crowd]:
@@ -80,19 +116,18 @@ async def measure(
     messages = await _messages(database_url, tenants)
     own = [message_id for message_id, _, _ in messages[tenant.practice.id]]
     esp = [message_id for message_id, _, account in messages[tenant.practice.id] if account == tenant.esp.id]
-    measured = [Measured(name) for name in (*_COMMANDS, _BY_WEBHOOK)]
+    measured = [Measured(kind.name) for kind in _KINDS]
     chance = random.Random(23)
     for _ in range(rounds):
-        for one in measured:
-            by_webhook = one.name == _BY_WEBHOOK
-            chosen = chance.sample(esp if by_webhook else own, changes)
+        for kind, one in zip(_KINDS, measured, strict=True):
+            chosen = chance.sample(esp if kind.by_webhook else own, changes)
             asked = [
-                Change(str(tenant.practice.id), str(each), _post(tenant, each) if by_webhook else None)
+                Change(str(tenant.practice.id), str(each), signed_post(tenant, each) if kind.by_webhook else None)
                 for each in chosen
             ]
-            command = _COMMANDS["Carepost" if by_webhook else one.name]
-            async with _server(one.name, command, environment, with_worker=by_webhook) as server:
-                one.rounds.append(await _told(Round(*urls, server.port, server.pid, everything, asked)))
+            async with _server(kind.name, kind.command, environment, with_worker=kind.by_webhook) as server:
+                round_ = Round(*urls, server.port, server.pid, kind.selection, everything, asked)
+                one.rounds.append(await _told(round_))
     return measured, await _crowd(urls, environment, tenants, messages, int(seconds * PER_SECOND))
 
 
@@ -116,8 +151,8 @@ async def _crowd(
     chosen = random.Random(5).sample(everything, min(count, len(everything)))
     expected = sum(watchers[patient_id] for _, _, patient_id, _ in chosen)
     changes = [Change(str(practice_id), str(message_id)) for practice_id, message_id, _, _ in chosen]
-    async with _server("Carepost crowd", _COMMANDS["Carepost"], environment, with_worker=False) as server:
-        asked = Round(*urls, server.port, server.pid, sockets, changes, PER_SECOND, expected)
+    async with _server("Carepost crowd", _CAREPOST, environment, with_worker=False) as server:
+        asked = Round(*urls, server.port, server.pid, _PLAIN, sockets, changes, PER_SECOND, expected)
         return Crowd(expected, await _told(asked))
 
 
@@ -127,7 +162,7 @@ async def _server(
 ) -> AsyncIterator[Server]:
     async with contextlib.AsyncExitStack() as stack:
         if with_worker:
-            log = sys.stderr.fileno()
+            log = stack.enter_context((RESULTS / "live-worker.log").open("wb"))
             worker = [sys.executable, "-m", "carepost", "worker"]
             await stack.enter_async_context(child(worker, {**environment, "CAREPOST_SUPERVISED": "1"}, log))
         yield await stack.enter_async_context(serving(f"{name} live", [sys.executable, "-m", *command], environment))
@@ -143,9 +178,7 @@ async def _told(asked: Round) -> Told:
     return Told(**json.loads(out))
 
 
-async def _messages(
-    database_url: str, tenants: Sequence[Tenant]
-) -> Mapping[UUID, Sequence[tuple[UUID, UUID, UUID]]]:
+async def _messages(database_url: str, tenants: Sequence[Tenant]) -> Mapping[UUID, Sequence[tuple[UUID, UUID, UUID]]]:
     """(message, patient, account) of the queried patients, by practice."""
     connection = await asyncpg.connect(database_url)
     try:
@@ -169,31 +202,14 @@ def _token(tenant: Tenant) -> str:
     return make_token(settings, tenant.practice.id, Role.STAFF, "benchmark", timedelta(hours=8))
 
 
-def _post(tenant: Tenant, message_id: UUID) -> str:
-    """A signed post of one event of a message, as SendGrid words it."""
-    moment = int(datetime.now(UTC).timestamp())
-    event = {
-        "email": "patient@mail.example",
-        "timestamp": moment,
-        "event": "deferred",
-        "sg_event_id": uuid4().hex,
-        "sg_message_id": f"{uuid4().hex}.recvd-5d6f-1",
-        "response": "450 4.2.1 try again later",
-        "attempt": "2",
-        "carepost_message_id": str(message_id),
-    }
-    body = json.dumps([event]).encode()
-    headers = {TIMESTAMP_HEADER: str(moment), SIGNATURE_HEADER: tenant.key.sign(str(moment), body)}
-    return post(webhook_url("", "sendgrid", tenant.practice.id, tenant.esp.id), body, headers)
-
-
 def show(console: Console, measured: Sequence[Measured], crowd: Crowd) -> None:
     title = f"Live view: one change to {SUBSCRIBERS:,} sockets, from its commit until the last one has it"
     table = Table(title=title, title_justify="left")
     for column in ("", "p50 ms", "p99 ms", "times as fast as stock", "KiB a socket", "server MiB, all idle"):
         table.add_column(column, justify="left" if not column else "right")
-    stock = next(each for each in measured if each.name.startswith("Strawberry"))
-    for one in measured:
+    named = {each.name: each for each in measured}
+    for kind in _KINDS:
+        one, stock = named[kind.name], named[kind.against]
         # Rounds one after the other share what else the machine did.
         pairs = zip(one.rounds, stock.rounds, strict=True)
         ratios = [statistics.median(b.milliseconds) / statistics.median(a.milliseconds) for a, b in pairs]
@@ -209,21 +225,12 @@ def show(console: Console, measured: Sequence[Measured], crowd: Crowd) -> None:
     told = crowd.told
     console.print(
         f"{CROWD:,} sockets, {PER_SECOND} changes a second: {crowd.expected:,} frames expected, "
-        f"{told.frames - told.repeated:,} came and {told.repeated:,} again, the last {told.milliseconds[0]:.0f} ms after "
-        f"the last change; {told.closed} sockets closed; {told.each / _KILO:.1f} KiB a socket, "
-        f"{told.resident / _KILO**2:.0f} MiB in all."
+        f"{told.frames - told.repeated:,} came and {told.repeated:,} again, the last "
+        f"{told.milliseconds[0]:.0f} ms after the last change; {told.closed} sockets closed; "
+        f"{told.each / _KILO:.1f} KiB a socket, {told.resident / _KILO**2:.0f} MiB in all."
     )
 
 
-def saved(measured: Sequence[Measured], crowd: Crowd) -> dict[str, Any]:
-    """For the file of results."""
-    return {
-        "subscribers": SUBSCRIBERS,
-        "contenders": [dataclasses.asdict(each) for each in measured],
-        "crowd": dataclasses.asdict(crowd),
-    }
-
-
-def is_wrong(crowd: Crowd) -> bool:
+def _is_wrong(crowd: Crowd) -> bool:
     """Whether a frame is missing or a socket was closed."""
     return crowd.told.frames - crowd.told.repeated != crowd.expected or crowd.told.closed > 0

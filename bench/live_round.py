@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
-import itertools
 import json
 import re
 import sys
@@ -42,13 +41,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """`sockets` are (token, variables) each. With `per_second` 0 each change waits until every socket knows of the one
-    before; else changes come at that rate, `expected` frames in all."""
+    """`selection` is what every socket asks of a change; `sockets` are (token, variables) each. With `per_second` 0 each
+    change waits until every socket knows of the one before; else changes come at that rate, `expected` frames in all.
+    """
 
     database_url: str
     redis_url: str
     port: int
     pid: int
+    selection: str
     sockets: Sequence[tuple[str, dict[str, Any]]]
     changes: Sequence[Change]
     per_second: float = 0
@@ -92,7 +93,9 @@ async def run(given: Round) -> Told:
 
     async with Database(given.database_url, PoolSize(1, 4)) as database:
         before = resident(given.pid)
-        sockets = await connect(given.port, [Wanted(*each) for each in given.sockets], told)
+        sockets = await connect(
+            given.port, [Wanted(token, given.selection, variables) for token, variables in given.sockets], told
+        )
         await asyncio.sleep(1.0)  # until all have begun, and their garbage is gone
         after = resident(given.pid)
         gc.collect()
@@ -129,18 +132,16 @@ async def run(given: Round) -> Told:
                     await arrived.wait()
             times.append(1000 * (last - end))
         else:
-            for number in itertools.count():
-                if number == len(given.changes):
-                    break
+            for each in given.changes:
                 wanted = frames + len(sockets)
                 arrived.clear()
-                start = await change(given.changes[number])
+                start = await change(each)
                 async with asyncio.timeout(_PATIENCE):
                     await arrived.wait()
                 times.append(1000 * (last - start))
-        closed = sum(each.close_code is not None or each.transport.is_closing() for each in sockets)
-        for each in sockets:
-            each.transport.abort()
+        closed = sum(socket.close_code is not None or socket.transport.is_closing() for socket in sockets)
+        for socket in sockets:
+            socket.transport.abort()
     await client.aclose(close_connection_pool=True)
     return Told(times, (after - before) / len(sockets), after, frames, repeated, closed)
 

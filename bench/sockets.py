@@ -11,10 +11,9 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, cast
-
-QUERY = """subscription ($patientId: ID) { messageStatusChanged(patientId: $patientId) {
-  message { id status statusLabel statusAt explanation { code text nextStep } } cursor } }"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +21,7 @@ class Wanted:
     """What one socket asks for."""
 
     token: str
+    selection: str
     variables: dict[str, Any]
 
 
@@ -69,7 +69,8 @@ class Subscriber(asyncio.Protocol):
     def _write(self, opcode: int, body: bytes) -> None:
         # RFC 6455 section 5.2; a mask of zeros leaves the body as it is.
         size = len(body)
-        head = struct.pack("!BB", 128 | opcode, 128 | size) if size < 126 else struct.pack("!BBH", 128 | opcode, 254, size)
+        short = struct.pack("!BB", 128 | opcode, 128 | size) if size < 126 else b""
+        head = short or struct.pack("!BBH", 128 | opcode, 254, size)
         self.transport.write(head + bytes(4) + body)
 
     def _frame(self) -> tuple[int, bytes] | None:
@@ -94,7 +95,9 @@ class Subscriber(asyncio.Protocol):
         elif self.signed_in.done():
             self._told(self, body)
         elif b"connection_ack" in body:
-            self.say({"id": "1", "type": "subscribe", "payload": {"query": QUERY, "variables": self._wanted.variables}})
+            field = f"messageStatusChanged(patientId: $patientId) {{ {self._wanted.selection} cursor }}"
+            payload = {"query": f"subscription ($patientId: ID) {{ {field} }}", "variables": self._wanted.variables}
+            self.say({"id": "1", "type": "subscribe", "payload": payload})
             self.signed_in.set_result(None)
 
 
@@ -106,7 +109,7 @@ async def connect(
     opened: list[Subscriber] = []
     for start in range(0, len(wanted), 100):
         some = [
-            (await loop.create_connection(lambda each=each: Subscriber(each, told), "127.0.0.1", port))[1]
+            (await loop.create_connection(partial(Subscriber, each, told), "127.0.0.1", port))[1]
             for each in wanted[start : start + 100]
         ]
         async with asyncio.timeout(60):
@@ -118,8 +121,7 @@ async def connect(
 def resident(pid: int) -> int:
     """Memory of a process in bytes, as it is now; 0 where there is no /proc."""
     try:
-        with open(f"/proc/{pid}/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 
@@ -37,7 +37,7 @@ async def contenders(
         "One INSERT a POST": ["bench.peers.webhooks", "insert"],
         "Verified, not stored": ["bench.peers.webhooks", "nothing"],
     }
-    posts = [_post(tenants[number % len(tenants)]) for number in range(_POSTS)]
+    posts = [signed_post(tenants[number % len(tenants)]) for number in range(_POSTS)]
     async with contextlib.AsyncExitStack() as stack:
         servers = [
             await stack.enter_async_context(serving(f"{name} webhooks", [sys.executable, "-m", *command], environment))
@@ -61,8 +61,9 @@ async def count_stored(database_url: str) -> int:
         await connection.close()
 
 
-def _post(tenant: Tenant) -> str:
-    """A post of one event, as MailerSend signs (HMAC-SHA256 over the body) and words it."""
+def signed_post(tenant: Tenant, message_id: UUID | None = None) -> str:
+    """A post of one event, of a message or of none that is known, as MailerSend words it and signs it (HMAC-SHA256 over
+    the body)."""
     moment = datetime.now(UTC).isoformat()
     data = {
         "id": uuid4().hex,
@@ -72,7 +73,7 @@ def _post(tenant: Tenant) -> str:
         "type": "delivered",
         "subject": "Your appointment",
         "recipient": "patient@mail.example",
-        "tags": [str(uuid4())],
+        "tags": [str(message_id or uuid4())],
         "meta": [],
     }
     body = json.dumps({"type": "activity.delivered", "created_at": moment, "data": data}).encode()
