@@ -41,8 +41,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """`selection` is what every socket asks of a change; `sockets` are (token, variables) each. With `per_second` 0 each
-    change waits until every socket knows of the one before; else changes come at that rate, `expected` frames in all.
+    """`selection` is what every socket asks of a change; `sockets` are (token, variables) each. With `per_second` 0
+    each change waits until every socket knows of the one before; else changes come at that rate, `expected` frames in
+    all.
     """
 
     database_url: str
