@@ -23,7 +23,7 @@ check: .venv/dev
 	$(BIN)/carepost providers --check docs/providers.md
 
 bench: .venv/dev
-	QUICK=$(QUICK) $(BIN)/python -m bench
+	QUICK=$(QUICK) $(BIN)/python -m bench $(PARTS)
 
 # --- what tests need besides Python packages -------------------------------------------------
 

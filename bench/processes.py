@@ -61,7 +61,7 @@ async def child(
 @contextlib.asynccontextmanager
 async def serving(name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[Server]:
     """A server on a free port, which it is told as PORT and CAREPOST_PORT; its output goes to a file."""
-    port = _free_port()
+    port = free_port()
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"{name.replace(' ', '-')}.log").open("wb") as log:
         ports = {"PORT": str(port), "CAREPOST_PORT": str(port), "CAREPOST_SUPERVISED": "1"}
@@ -111,7 +111,7 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,121 +1,126 @@
 """What is read: the Messages tab (a patient and 25 messages, as the page asks for them), the practice's list of
 messages, and a search for patients."""
 
-import base64
 import contextlib
 import dataclasses
-import json
-import re
+import itertools
 import sys
-import urllib.request
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qs, urlsplit
-from uuid import UUID
 
 from api.auth import Role
-from api.graphql.ids import global_id
-from bench.load import Load, post
-from bench.node import prepare_postgraphile
+from bench import questions
+from bench.answers import answer, rows_of
+from bench.figures import SERVED, Benchmark, Column, Goal
+from bench.load import Load
+from bench.node import prepare_peer
 from bench.processes import Server, serving
-from bench.rounds import Contender, Pace
-from bench.world import JWT_SECRET, SECRET_KEY, Tenant
+from bench.questions import Ask, Patient, ask_bare, ask_carepost, ask_peer, left_to_graphql_core
+from bench.rounds import Contender, run_rounds
+from bench.stage import Servers, Stage
+from bench.world import JWT_SECRET, Tenant
 from carepost.config import Settings
 from carepost.tokens import make_token
 
-_PAGE: Final = 25
-_CONNECTIONS: Final = (16, 64)
-_SEARCH: Final = "example 1"
-_REFERENCE: Final = "PostGraphile with RLS"
-
-# What PostGraphile can tell of the same fields. It has no label, explanation or `tracked`; the page would make them.
-_POSTGRAPHILE_ROW: Final = """id subject verdict deliveredAt openedAt queuedAt scheduledAt sentAt
-  account: sendingAccountByPracticeIdAndAccountIdAndAccountKind { id name kind provider }
-  resendOf: messageByPracticeIdAndResendOf { id }"""
-_POSTGRAPHILE_TAB: Final = f"""query PatientMessages($practice: UUID!, $id: UUID!, $first: Int!, $after: Cursor) {{
-  patient: patientByPracticeIdAndRowId(practiceId: $practice, rowId: $id) {{
-    id name email emailHealth openTracking
-    messages: messagesByPracticeIdAndPatientId(first: $first, after: $after, orderBy: [ROW_ID_DESC]) {{
-      nodes {{ {_POSTGRAPHILE_ROW} }}
-      pageInfo {{ hasNextPage endCursor }}
-    }}
-  }}
-}}"""
-_POSTGRAPHILE_LIST: Final = f"""query Messages($practice: UUID!, $first: Int!, $after: Cursor) {{
-  messages: allMessages(condition: {{practiceId: $practice}}, first: $first, after: $after, orderBy: [ROW_ID_DESC]) {{
-    nodes {{
-      {_POSTGRAPHILE_ROW}
-      patient: patientByPracticeIdAndPatientId {{ id name email emailHealth openTracking }}
-    }}
-    pageInfo {{ hasNextPage endCursor }}
-  }}
-}}"""
-_POSTGRAPHILE_SEARCH: Final = """query Patients($search: String!, $first: Int!, $after: Cursor) {
-  patients: searchPatients(search: $search, first: $first, after: $after) {
-    nodes { id name email emailHealth openTracking }
-    pageInfo { hasNextPage endCursor }
-  }
-}"""
-# A field that the compiled executor leaves to graphql-core, so that all of the operation goes there: the same server
-# and resolvers, with documents parsed and validated once, and loaders.
-_LEFT_TO_GRAPHQL_CORE: Final = ' left: __type(name: "Message") { name }\n}'
+_CAREPOST: Final = "Carepost"
+_GRAPHQL_CORE: Final = "Carepost by graphql-core"
+_POSTGRAPHILE: Final = "PostGraphile with RLS"
+_OWNER: Final = "PostGraphile without"
+_YOGA: Final = "Yoga with DataLoader"
+_BARE: Final = "Bare rows to JSON"
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """One thing that is read, with those who read it."""
+class _Read:
+    """One thing that is read: who is asked what, by the server that answers."""
 
     title: str
-    contenders: list[Contender]
-    against: str = _REFERENCE
+    asks: Mapping[str, tuple[str, Ask]]
+    goals: Sequence[Goal]
 
 
-@dataclass(frozen=True, slots=True)
-class _Patient:
-    """Whom the load asks for, with the token of somebody of the practice."""
-
-    practice_id: UUID
-    patient_id: UUID
-    token: str
-
-
-def page_document(name: str) -> str:
-    """A document that the page sends, read from its source."""
-    source = (Path(__file__).parent.parent / "api/web/operations.js").read_text()
-    constants = dict(re.findall(r"const (\w+) =\s+[\"`](.*?)[\"`];", source, re.DOTALL))
-    document = constants[name]
-    return re.sub(r"\$\{(\w+)\}", lambda match: constants[match[1]], document)
+def _tab() -> _Read:
+    document = questions.page_document("PATIENT_MESSAGES")
+    asks = {
+        **_by_all(document, questions.POSTGRAPHILE_TAB, questions.YOGA_TAB),
+        _OWNER: (_OWNER, ask_peer(questions.POSTGRAPHILE_TAB)),
+        _BARE: (_BARE, ask_bare),
+    }
+    return _Read("Messages tab: a patient and 25 messages", asks, [Goal(3, _POSTGRAPHILE), Goal(0.7, _BARE)])
 
 
-def list_document() -> str:
-    """The practice's messages, each as the tab shows it, and whom it went to."""
-    nodes = re.search(r"nodes \{.*?resendOf \{ id \}", page_document("PATIENT_MESSAGES"), re.DOTALL)
-    assert nodes is not None
-    return f"""query Messages($first: Int!, $after: String) {{
-  messages(first: $first, after: $after) {{
-    {nodes[0]} patient {{ id name email emailHealth openTracking }} }}
-    pageInfo {{ hasNextPage endCursor }}
-    liveCursor
-  }}
-}}"""
+def _list() -> _Read:
+    asks = _by_all(questions.list_document(), questions.POSTGRAPHILE_LIST, questions.YOGA_LIST)
+    return _Read("The practice's list: 25 messages and their patients", asks, [Goal(3, _POSTGRAPHILE)])
 
 
-Ask = Callable[[_Patient], str]
+def _search() -> _Read:
+    asks = _by_all(questions.page_document("PATIENTS"), questions.POSTGRAPHILE_SEARCH, questions.YOGA_SEARCH)
+    return _Read("A search for patients", asks, [Goal(3, _POSTGRAPHILE)])
+
+
+def _by_all(document: str, postgraphile: str, yoga: str) -> dict[str, tuple[str, Ask]]:
+    return {
+        _CAREPOST: (_CAREPOST, ask_carepost(document)),
+        _GRAPHQL_CORE: (_CAREPOST, ask_carepost(left_to_graphql_core(document))),
+        _POSTGRAPHILE: (_POSTGRAPHILE, ask_peer(postgraphile)),
+        _YOGA: (_YOGA, ask_peer(yoga)),
+    }
+
+
+async def tab(stage: Stage) -> Sequence[Benchmark]:
+    """The Messages tab, by each number of connections."""
+    return await _measure("tab", stage, [_tab()])
+
+
+async def pages(stage: Stage) -> Sequence[Benchmark]:
+    """The practice's list and the search, by each number of connections."""
+    return await _measure("pages", stage, [_list(), _search()])
+
+
+async def _measure(part: str, stage: Stage, reads: Sequence[_Read]) -> Sequence[Benchmark]:
+    patients = [patient for tenant in stage.tenants for patient in signed_in(tenant)]
+    names = {server for read in reads for server, _ in read.asks.values()}
+    found = []
+    async with _serving(stage.servers, names) as servers:
+        for read in reads:
+            loads = _loads(servers, read.asks, patients, stage)
+            for connections in stage.connections:
+                contenders = [
+                    Contender(name, server, dataclasses.replace(load, connections=connections))
+                    for name, server, load in loads
+                ]
+                found.append(
+                    await run_rounds(
+                        Benchmark(
+                            part=part,
+                            title=f"{read.title}, {connections} connections",
+                            rows=(),
+                            against=_POSTGRAPHILE,
+                            columns=(*SERVED, Column("bytes_each", "bytes")),
+                            goals=read.goals,
+                        ),
+                        contenders,
+                        stage.pace.rounds,
+                        stage.servers.postgres_pid,
+                    )
+                )
+    return found
+
+
+def signed_in(tenant: Tenant) -> Sequence[Patient]:
+    """The patients of a practice who are asked for, with a token of its staff."""
+    settings = Settings(jwt_secret=JWT_SECRET)
+    token = make_token(settings, tenant.practice.id, Role.STAFF, "benchmark", timedelta(hours=8))
+    return [Patient(tenant.practice.id, patient_id, token) for patient_id in tenant.queried]
 
 
 @contextlib.asynccontextmanager
-async def reads(database_url: str, redis_url: str, tenants: Sequence[Tenant], pace: Pace) -> AsyncIterator[list[Read]]:
-    """All of it on the same servers; everybody is seen to give the same rows first."""
-    settings = Settings(jwt_secret=JWT_SECRET)
-    patients = []
-    for tenant in tenants:
-        token = make_token(settings, tenant.practice.id, Role.STAFF, "benchmark", timedelta(hours=8))
-        patients += [_Patient(tenant.practice.id, patient_id, token) for patient_id in tenant.queried]
-    address = urlsplit(database_url)
-    node = prepare_postgraphile()
+async def _serving(servers: Servers, names: set[str]) -> AsyncIterator[Mapping[str, Server]]:
+    address = urlsplit(servers.database_url)
     peer = {
         "BENCH_PGHOST": parse_qs(address.query)["host"][0],
         "BENCH_PGUSER": address.username or "",
@@ -123,144 +128,36 @@ async def reads(database_url: str, redis_url: str, tenants: Sequence[Tenant], pa
         "NODE_ENV": "production",
         "GRAPHILE_ENV": "production",
     }
-    carepost = {
-        "CAREPOST_DATABASE_URL": database_url,
-        "CAREPOST_REDIS_URL": redis_url,
-        "CAREPOST_SECRET_KEY": SECRET_KEY,
-        "CAREPOST_JWT_SECRET": JWT_SECRET,
-    }
-    processes: list[tuple[str, Sequence[str], Mapping[str, str]]] = [
-        ("Carepost", [sys.executable, "-m", "carepost", "api"], carepost),
-        ("PostGraphile with RLS", node, {**peer, "BENCH_SECRET": JWT_SECRET}),
-        ("PostGraphile without", node, peer),
-        ("Bare rows to JSON", [sys.executable, "-m", "bench.peers.bare"], carepost),
-    ]
-    tab, listed, search = page_document("PATIENT_MESSAGES"), list_document(), page_document("PATIENTS")
-    tab_asks: dict[str, tuple[str, Ask]] = {
-        "Carepost": ("Carepost", _ask_carepost(tab)),
-        "Carepost by graphql-core": ("Carepost", _ask_carepost(_left_to_graphql_core(tab))),
-        "PostGraphile with RLS": ("PostGraphile with RLS", _ask_postgraphile(_POSTGRAPHILE_TAB)),
-        "PostGraphile without": ("PostGraphile without", _ask_postgraphile(_POSTGRAPHILE_TAB)),
-        "Bare rows to JSON": ("Bare rows to JSON", _ask_bare),
-    }
-    list_asks: dict[str, tuple[str, Ask]] = {
-        "Carepost": ("Carepost", _ask_carepost(listed)),
-        "Carepost by graphql-core": ("Carepost", _ask_carepost(_left_to_graphql_core(listed))),
-        "PostGraphile with RLS": ("PostGraphile with RLS", _ask_postgraphile(_POSTGRAPHILE_LIST)),
-    }
-    search_asks: dict[str, tuple[str, Ask]] = {
-        "Carepost": ("Carepost", _ask_carepost(search)),
-        "Carepost by graphql-core": ("Carepost", _ask_carepost(_left_to_graphql_core(search))),
-        "PostGraphile with RLS": ("PostGraphile with RLS", _ask_postgraphile(_POSTGRAPHILE_SEARCH)),
+    signed = {**peer, "BENCH_SECRET": JWT_SECRET}
+    postgraphile, yoga = prepare_peer("postgraphile"), prepare_peer("yoga")
+    processes: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {
+        _CAREPOST: ([sys.executable, "-m", "carepost", "api"], servers.environment),
+        _POSTGRAPHILE: (postgraphile, signed),
+        _OWNER: (postgraphile, peer),
+        _YOGA: (yoga, signed),
+        _BARE: ([sys.executable, "-m", "bench.peers.bare"], servers.environment),
     }
     async with contextlib.AsyncExitStack() as stack:
-        servers = {
-            name: await stack.enter_async_context(serving(name, arguments, environment))
-            for name, arguments, environment in processes
-        }
-        found = []
-        for title, asks in (
-            ("Messages tab: a patient and 25 messages", tab_asks),
-            ("The practice's list: 25 messages and their patients", list_asks),
-            ("A search for patients", search_asks),
-        ):
-            loads = _loads(servers, asks, patients, pace)
-            for connections in _CONNECTIONS:
-                contenders = [
-                    Contender(name, server, dataclasses.replace(load, connections=connections))
-                    for name, server, load in loads
-                ]
-                found.append(Read(f"{title}, {connections} connections", contenders))
-        yield found
+        yield {name: await stack.enter_async_context(serving(name, *processes[name])) for name in sorted(names)}
 
 
 def _loads(
-    servers: Mapping[str, Server], asks: Mapping[str, tuple[str, Ask]], patients: Sequence[_Patient], pace: Pace
+    servers: Mapping[str, Server], asks: Mapping[str, tuple[str, Ask]], patients: Sequence[Patient], stage: Stage
 ) -> list[tuple[str, Server, Load]]:
+    """The loads, once everybody was seen to give the same rows. Raises `RuntimeError`."""
     loads = []
-    shown: dict[str, list[str]] = {}
+    shown = {}
+    pace = stage.pace
     for name, (process, ask) in asks.items():
         server = servers[process]
         requests = [ask(patient) for patient in patients]
-        answers = [_answer(server, request) for request in requests[:: max(1, len(requests) // 10)]]
-        shown[name] = [_ids(answer) for answer in answers]
-        least = min(len(answer) for answer in answers) // 2
-        loads.append((name, server, Load(server.port, requests, _CONNECTIONS[0], pace.seconds, pace.warm_up, least)))
-    if len(set(map(str, shown.values()))) != 1:
-        raise RuntimeError(f"the servers do not show the same rows: {shown}")
+        answers = [answer(server, request) for request in requests[:: max(1, len(requests) // 10)]]
+        shown[name] = [rows_of(each) for each in answers]
+        least = min(len(each) for each in answers) // 2
+        loads.append((name, server, Load(server.port, requests, 1, pace.seconds, pace.warm_up, least)))
+    for name, answers_of in shown.items():
+        for rows, expected in zip(answers_of, shown[_CAREPOST], strict=True):
+            for row, wanted in itertools.zip_longest(rows, expected):
+                if row != wanted:
+                    raise RuntimeError(f"{name} shows {row} where Carepost shows {wanted}")
     return loads
-
-
-def _left_to_graphql_core(document: str) -> str:
-    return document.rstrip().removesuffix("}") + _LEFT_TO_GRAPHQL_CORE
-
-
-def _ask_carepost(document: str) -> Ask:
-    def ask(patient: _Patient) -> str:
-        variables = {
-            "id": global_id("Patient", patient.patient_id),
-            "filter": None,
-            "search": _SEARCH,
-            "first": _PAGE,
-            "after": None,
-        }
-        return _graphql(document, variables, patient.token)
-
-    return ask
-
-
-def _ask_postgraphile(document: str) -> Ask:
-    def ask(patient: _Patient) -> str:
-        variables = {
-            "practice": str(patient.practice_id),
-            "id": str(patient.patient_id),
-            "search": _SEARCH,
-            "first": _PAGE,
-            "after": None,
-        }
-        return _graphql(document, variables, patient.token)
-
-    return ask
-
-
-def _ask_bare(patient: _Patient) -> str:
-    return post(f"/{patient.practice_id}/{patient.patient_id}", b"", {})
-
-
-def _graphql(document: str, variables: Mapping[str, object], token: str) -> str:
-    declared = {name: value for name, value in variables.items() if f"${name}:" in document}
-    name = re.findall(r"query (\w+)", document)[0]
-    body = json.dumps({"query": document, "variables": declared, "operationName": name}).encode()
-    return post("/graphql", body, {"Accept": "application/json", "Authorization": f"Bearer {token}"})
-
-
-def _answer(server: Server, request: str) -> bytes:
-    """The body that a request of the load is answered with."""
-    head, _, body = request.partition("\r\n\r\n")
-    first, *lines = head.split("\r\n")
-    headers = dict(line.split(": ", 1) for line in lines)
-    url = f"http://127.0.0.1:{server.port}{first.split()[1]}"
-    with urllib.request.urlopen(urllib.request.Request(url, body.encode(), headers), timeout=30) as response:
-        answer: bytes = response.read()
-    if b'"errors"' in answer:
-        raise RuntimeError(f"{server.name} answers {answer[:500]!r}")
-    return answer
-
-
-def _ids(answer: bytes) -> str:
-    """The ids of the rows that an answer shows, in order, whatever they are wrapped in."""
-    content: Any = json.loads(answer)
-    content = content.get("data", content)
-    content = content.get("patient") or content
-    rows = content.get("messages") or content.get("patients")
-    rows = rows["nodes"] if isinstance(rows, dict) else rows
-    if not rows:
-        raise RuntimeError("an answer without rows")
-    return ",".join(_uuid(row["id"]) for row in rows)
-
-
-def _uuid(global_or_plain: str) -> str:
-    if len(global_or_plain) == 36:
-        return global_or_plain
-    decoded = base64.urlsafe_b64decode(global_or_plain + "=" * (-len(global_or_plain) % 4)).decode()
-    return str(re.findall(r"[0-9a-f-]{36}", decoded)[-1])

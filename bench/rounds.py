@@ -1,9 +1,11 @@
 """Rounds: every contender once, then all again, so that what else the machine does falls on all alike."""
 
-import statistics
+import dataclasses
+import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from bench.figures import Benchmark, Row
 from bench.load import Load, Measured
 from bench.processes import Server, put_load
 
@@ -17,44 +19,43 @@ class Pace:
     warm_up: float
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Contender:
-    """A server with its load, and what was measured of it; `stored` is how many rows its rounds left."""
+    """A server with its load; `stores` says that every good answer of it must leave a row."""
 
     name: str
     server: Server
     load: Load
-    rounds: list[Measured] = field(default_factory=list)
-    stored: int = 0
-
-    def median(self, what: str) -> float:
-        """The median over the rounds of `rate`, `p50`, `p99`, `server_cpu`, `postgres_cpu` or `bytes_each`."""
-        return float(statistics.median(getattr(measured, what) for measured in self.rounds))
-
-    @property
-    def good(self) -> int:
-        return sum(measured.good for measured in self.rounds)
-
-    @property
-    def bad(self) -> int:
-        return sum(measured.bad for measured in self.rounds)
+    stores: bool = False
 
 
 async def run_rounds(
+    benchmark: Benchmark,
     contenders: Sequence[Contender],
     rounds: int,
     postgres_pid: int,
     count: Callable[[], Awaitable[int]] | None = None,
-) -> None:
-    """Fills in what is measured; `count` tells how many rows there are."""
+) -> Benchmark:
+    """Measures; `count` tells how many rows there are. Gives the benchmark filled in."""
+    figures: dict[str, list[dict[str, float]]] = {contender.name: [] for contender in contenders}
+    wrong = []
+    before = os.getloadavg()[0]
     for _ in range(rounds):
         for contender in contenders:
-            before = await count() if count else 0
-            contender.rounds.append(await put_load(contender.server, contender.load, postgres_pid))
-            contender.stored += await count() - before if count else 0
+            stored = await count() if count else 0
+            measured = await put_load(contender.server, contender.load, postgres_pid)
+            kept = await count() - stored if count else 0
+            figures[contender.name].append(_figures(measured) | ({"stored": float(kept)} if count else {}))
+            if measured.bad:
+                wrong.append(f"{contender.name}: {measured.bad} wrong answers")
+            if not measured.answered:
+                wrong.append(f"{contender.name}: no answer at all")
+            if kept != (measured.good if contender.stores else 0):
+                wrong.append(f"{contender.name} answered {measured.good} and kept {kept}")
+    rows = [Row(name, each) for name, each in figures.items()]
+    load = (round(before, 2), round(os.getloadavg()[0], 2))
+    return dataclasses.replace(benchmark, rows=rows, wrong=wrong, load=load)
 
 
-def ratio(one: Contender, other: Contender) -> float:
-    """How many times the other's rate: the median over the rounds, each of which ran them one after the other."""
-    pairs = zip(one.rounds, other.rounds, strict=True)
-    return statistics.median(a.rate / b.rate for a, b in pairs)
+def _figures(measured: Measured) -> dict[str, float]:
+    return {**dataclasses.asdict(measured), "rate": measured.rate}

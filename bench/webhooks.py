@@ -1,10 +1,12 @@
 """The webhook endpoint: signed posts of one event each, stored so that a lost machine loses none."""
 
 import contextlib
+import dataclasses
+import functools
 import hmac
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID, uuid4
@@ -12,44 +14,57 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from api.addresses import webhook_url
+from bench.figures import SERVED, Benchmark, Column, Goal
 from bench.load import Load, post
 from bench.processes import serving
-from bench.rounds import Contender, Pace
-from bench.world import JWT_SECRET, SECRET_KEY, Tenant
+from bench.rounds import Contender, run_rounds
+from bench.stage import Stage
+from bench.world import Tenant
 
-CONNECTIONS: Final = (16, 64)
 _POSTS: Final = 4000
+_PLAIN: Final = "One INSERT a POST"
+_NOT_STORED: Final = "Verified, not stored"
+_COMMANDS: Final = {
+    "Carepost": ["carepost", "api"],
+    _PLAIN: ["bench.peers.webhooks", "insert"],
+    _NOT_STORED: ["bench.peers.webhooks", "nothing"],
+}
 
 
-@contextlib.asynccontextmanager
-async def contenders(
-    database_url: str, redis_url: str, tenants: Sequence[Tenant], pace: Pace
-) -> AsyncIterator[list[list[Contender]]]:
-    """The servers with their loads; a list for each number of connections."""
-    environment = {
-        "CAREPOST_DATABASE_URL": database_url,
-        "CAREPOST_REDIS_URL": redis_url,
-        "CAREPOST_SECRET_KEY": SECRET_KEY,
-        "CAREPOST_JWT_SECRET": JWT_SECRET,
-    }
-    commands = {
-        "Carepost": ["carepost", "api"],
-        "One INSERT a POST": ["bench.peers.webhooks", "insert"],
-        "Verified, not stored": ["bench.peers.webhooks", "nothing"],
-    }
-    posts = [signed_post(tenants[number % len(tenants)]) for number in range(_POSTS)]
+async def run(stage: Stage) -> Sequence[Benchmark]:
+    """The endpoints, by each number of connections; every post that was answered must be stored."""
+    posts = signed_posts(stage.tenants)
+    pace, servers = stage.pace, stage.servers
     async with contextlib.AsyncExitStack() as stack:
-        servers = [
-            await stack.enter_async_context(serving(f"{name} webhooks", [sys.executable, "-m", *command], environment))
-            for name, command in commands.items()
+        running = [
+            await stack.enter_async_context(
+                serving(f"{name} webhooks", [sys.executable, "-m", *command], servers.environment)
+            )
+            for name, command in _COMMANDS.items()
         ]
-        yield [
-            [
-                Contender(name, server, Load(server.port, posts, connections, pace.seconds, pace.warm_up))
-                for name, server in zip(commands, servers, strict=True)
+        found = []
+        for connections in stage.connections:
+            load = Load(0, posts, connections, pace.seconds, pace.warm_up)
+            contenders = [
+                Contender(name, server, dataclasses.replace(load, port=server.port), stores=name != _NOT_STORED)
+                for name, server in zip(_COMMANDS, running, strict=True)
             ]
-            for connections in CONNECTIONS
-        ]
+            benchmark = Benchmark(
+                part="webhook",
+                title=f"Webhook: a signed post of one event, {connections} connections",
+                rows=(),
+                against=_PLAIN,
+                columns=(*SERVED, Column("good", "answered 200", total=True), Column("stored", "stored", total=True)),
+                goals=[Goal(2.5, _PLAIN), Goal(0.5, _NOT_STORED)],
+            )
+            counted = functools.partial(count_stored, servers.database_url)
+            found.append(await run_rounds(benchmark, contenders, pace.rounds, servers.postgres_pid, counted))
+    return found
+
+
+def signed_posts(tenants: Sequence[Tenant]) -> Sequence[str]:
+    """Requests, all different, in turn over the practices."""
+    return [signed_post(tenants[number % len(tenants)]) for number in range(_POSTS)]
 
 
 async def count_stored(database_url: str) -> int:
