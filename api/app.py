@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.auth import Authenticator
+from api.bodies import BodyTooSlow, in_time
 from api.config import ApiConfig
 from api.graphql.context import Services
 from api.graphql.door import Door
@@ -18,6 +21,7 @@ from api.graphql.view import GraphQLView
 from api.health import Metrics, Readiness, healthz
 from api.live import LiveHub
 from api.page import Assets, index
+from api.rates import token_key
 from api.webhooks.endpoint import WebhookEndpoint
 from api.webhooks.secrets import WebhookSecrets
 from db.pool import Database, PoolSize
@@ -27,12 +31,15 @@ from workers.jobs import Jobs
 
 def create_app(config: ApiConfig) -> ASGIApp:
     """The application; connections open when it starts and close when it ends."""
-    database = Database(config.database_url, PoolSize(2, 16))
+    limits = config.limits
+    timeout = round(limits.statement_seconds * 1000)
+    database = Database(config.database_url, PoolSize(2, 16), statement_timeout_ms=timeout)
     client = jobs.connect(config.redis_url)
     hurry = Jobs(client, enabled=config.enqueue)
-    live = LiveHub(database, client, catch_up=config.limits.catch_up)
+    live = LiveHub(database, client, catch_up=limits.catch_up)
     secrets = WebhookSecrets(database, config.sealer)
-    graphql = GraphQLView(Services(config, database, hurry, live, secrets), Authenticator(config.sign_in))
+    services = Services(config, database, hurry, live, secrets)
+    graphql = GraphQLView(services, Authenticator(config.sign_in))
     webhooks = WebhookEndpoint(config, database, hurry, secrets)
 
     @contextlib.asynccontextmanager
@@ -75,12 +82,33 @@ def create_app(config: ApiConfig) -> ASGIApp:
     door = Door(pages, graphql, "/graphql", cross_origin=bool(config.allowed_origins))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("/webhooks/"):
-            await webhooks(scope, receive, send)
-        elif scope["type"] == "websocket" and scope["path"] == "/graphql":
+        if scope["type"] != "http":
             # A frame of Starlette's around a socket would be kept for as long as it is open.
-            await graphql.sockets(scope, receive, send)
+            is_ours = scope["type"] == "websocket" and scope["path"] == "/graphql"
+            await (graphql.sockets if is_ours else pages)(scope, receive, send)
+            return
+        receive = in_time(receive, limits.body_seconds)
+        if scope["path"].startswith("/webhooks/"):
+            await webhooks(scope, receive, send)
+        elif wait := _too_soon(services, scope):
+            await pages({**scope, "carepost.wait": wait}, receive, send)
         else:
-            await door(scope, receive, send)
+            try:
+                await door(scope, receive, send)
+            except BodyTooSlow:
+                await _TOO_SLOW(scope, receive, send)
 
     return app
+
+
+_TOO_SLOW: Final = JSONResponse(
+    {"errors": [{"message": "The request came too slowly.", "extensions": {"code": "REQUEST_TIMEOUT"}}]}, 408
+)
+
+
+def _too_soon(services: Services, scope: Scope) -> float:
+    """In how many seconds a token may come again; 0 when it may now. Without one the answer is 401, which is cheap."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            return services.rates.take(token_key(value))
+    return 0.0

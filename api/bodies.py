@@ -1,13 +1,18 @@
 """Request bodies, read to a limit."""
 
+import asyncio
 from collections.abc import Mapping
 
 from starlette.requests import Request
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 
 class BodyTooLarge(Exception):
     """The body is longer than what is taken here: answer 413."""
+
+
+class BodyTooSlow(Exception):
+    """The body didn't come in time: answer 408."""
 
 
 class Disconnected(Exception):
@@ -42,6 +47,26 @@ async def receive_body(headers: Mapping[str, str], receive: Receive, limit: int)
         if not message.get("more_body"):
             return bytes(whole)
         message = await receive()
+
+
+def in_time(receive: Receive, seconds: float) -> Receive:
+    """The same `receive`, which raises `BodyTooSlow` where the body isn't whole within the time."""
+    deadline: float | None = asyncio.get_running_loop().time() + seconds
+
+    async def hurried() -> Message:
+        nonlocal deadline
+        if deadline is None:
+            return await receive()
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError as error:
+            raise BodyTooSlow from error
+        if not message.get("more_body"):
+            deadline = None
+        return message
+
+    return hurried
 
 
 def _check_declared(length: str, limit: int) -> None:

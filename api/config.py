@@ -28,6 +28,16 @@ class Limits:
     query_depth: int = 14
     query_tokens: int = 2000
     query_aliases: int = 30
+    query_rows: int = 20_000
+    """Rows that one operation may return; see api.graphql.cost."""
+    requests_per_second: float = 100
+    """Of one token, with five seconds' worth at once; 0 sets no limit."""
+    webhooks_per_second: float = 1000
+    """Of one account, likewise, once their signature holds."""
+    statement_seconds: float = 15
+    body_seconds: float = 20
+    subscriptions_per_practice: int = 5000
+    """In one process."""
     subscriptions_per_socket: int = 50
     socket_init_seconds: float = 10
     catch_up: int = 5000

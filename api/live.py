@@ -110,6 +110,11 @@ class LiveHub:
     def subscribers(self) -> int:
         return sum(feed.count for feed in self._feeds.values())
 
+    def watchers(self, practice_id: PracticeId) -> int:
+        """How many subscriptions of a practice are open."""
+        feed = self._feeds.get(practice_id)
+        return feed.count + len(feed.health_watchers) if feed else 0
+
     async def run(self) -> None:
         """Listens until cancelled, again and again when Valkey goes away."""
         while True:

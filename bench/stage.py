@@ -32,6 +32,9 @@ class Servers:
             "CAREPOST_REDIS_URL": self.redis_url,
             "CAREPOST_SECRET_KEY": SECRET_KEY,
             "CAREPOST_JWT_SECRET": JWT_SECRET,
+            # One client here is as many as a practice has.
+            "CAREPOST_REQUESTS_PER_SECOND": "1000000",
+            "CAREPOST_WEBHOOKS_PER_SECOND": "1000000",
         }
 
 

@@ -98,19 +98,17 @@ def token(
     hours: Annotated[float, typer.Option(help="How long it holds.", min=0.01, max=24 * 90)] = 12,
 ) -> None:
     """Prints a token to sign in with, alone on the last line."""
-    from carepost.tokens import make_token, token_id_of
+    from carepost.tokens import make_token
 
     settings = _reachable()
     practice_id = _practice(settings, practice)
-    made = make_token(settings, practice_id, role, subject, timedelta(hours=hours))
-    _err.print(f"To revoke it: carepost revoke --token-id {token_id_of(made)}", highlight=False, soft_wrap=True)
-    typer.echo(made)
+    typer.echo(make_token(settings, practice_id, role, subject, timedelta(hours=hours)))
 
 
 @app.command()
 def revoke(
     subject: Annotated[str | None, typer.Option(help="All tokens of this person, by their `sub`.")] = None,
-    token_id: Annotated[str | None, typer.Option(help="One token, by its `jti`.")] = None,
+    token_id: Annotated[str | None, typer.Option(help="One token, by its `jti`, or the token itself.")] = None,
     before: Annotated[
         str | None, typer.Option(help="Those issued before this time (now, unless given), of everybody or --subject.")
     ] = None,

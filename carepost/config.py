@@ -2,15 +2,17 @@
 
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, IPvAnyNetwork, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from api.config import ApiConfig, SignIn
+from api.config import ApiConfig, Limits, SignIn
 from db.sealing import Sealer
 from mail.status import DEFAULT_TRACKING_START
 from workers.main import WorkerConfig
+
+_LIMITS: Final = Limits()
 
 
 class ConfigError(Exception):
@@ -36,7 +38,13 @@ class Settings(BaseSettings):
     tracking_start: date = DEFAULT_TRACKING_START
     silence_hours: float = Field(default=72, gt=0)
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    introspection: bool = True
+    introspection: bool = False
+    query_rows: int = Field(default=_LIMITS.query_rows, ge=1)
+    requests_per_second: float = Field(default=_LIMITS.requests_per_second, ge=0)
+    webhooks_per_second: float = Field(default=_LIMITS.webhooks_per_second, ge=0)
+    practice_subscriptions: int = Field(default=_LIMITS.subscriptions_per_practice, ge=1)
+    statement_seconds: float = Field(default=_LIMITS.statement_seconds, ge=0.1)
+    body_seconds: float = Field(default=_LIMITS.body_seconds, ge=0.1)
     lease_seconds: float = Field(default=90, ge=1)
     sweep_seconds: float = Field(default=10, gt=0, le=15)
     retention_days: int = Field(default=400, ge=0, le=36_500)
@@ -100,6 +108,14 @@ class Settings(BaseSettings):
             silence=timedelta(hours=self.silence_hours),
             allowed_origins=self.allowed_origins,
             introspection=self.introspection,
+            limits=Limits(
+                query_rows=self.query_rows,
+                requests_per_second=self.requests_per_second,
+                webhooks_per_second=self.webhooks_per_second,
+                subscriptions_per_practice=self.practice_subscriptions,
+                statement_seconds=self.statement_seconds,
+                body_seconds=self.body_seconds,
+            ),
             enqueue=self.enqueue,
             sns_url=self.sns_url,
         )

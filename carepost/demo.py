@@ -47,8 +47,10 @@ async def run_demo(settings: Settings, *, trickle: bool) -> None:
                 accounts = await ensure_accounts(database, sealer, practice)
                 sandbox = await start_sandbox(supervisor, whole.data_dir / "sandbox")
                 await join(sandbox, database, sealer, practice, accounts, whole.url)
-            quiet = {"CAREPOST_LOG_LEVEL": "warning"} if "log_level" not in settings.model_fields_set else {}
-            await start_serving(supervisor, {**environment, **quiet, **sandbox.environment}, listener, stop)
+            given = {"CAREPOST_LOG_LEVEL": "warning"} if "log_level" not in settings.model_fields_set else {}
+            if "introspection" not in settings.model_fields_set:
+                given |= {"CAREPOST_INTROSPECTION": "true"}
+            await start_serving(supervisor, {**environment, **given, **sandbox.environment}, listener, stop)
             if not stop.is_set():
                 await listen_to_vendors(sandbox, practice, accounts, whole.url)
                 staff, admin = (

@@ -3,8 +3,11 @@
 from datetime import UTC, datetime
 from typing import Final
 
+import jwt
+
 from api.revocations import REMEMBER
 from carepost.config import ConfigError
+from carepost.tokens import token_id_of
 from db.audit import record_deed
 from db.migrate import check_migrated
 from db.pool import Database, PoolSize
@@ -25,6 +28,11 @@ def read_revocation(subject: str | None, token_id: str | None, before: str | Non
         raise ConfigError(
             "Say which tokens: --token-id JTI, --subject S, or --before TIME for everybody's of the practice."
         )
+    if token_id is not None and token_id.count(".") == 2:
+        try:
+            token_id = token_id_of(token_id)
+        except (jwt.PyJWTError, KeyError) as error:
+            raise ConfigError("That token has no `jti` to revoke it by; revoke those of its --subject.") from error
     try:
         moment = datetime.fromisoformat(before) if before else now
     except ValueError as error:

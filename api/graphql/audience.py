@@ -123,6 +123,8 @@ class Audiences:
             since = read_live_cursor(wanted.get("since"))
         except GraphQLError:
             return None
+        if self._schema.too_costly(text, operation_name, variables):
+            return None
         shape = orjson.dumps({name: variables[name] for name in found.shaping if name in variables})
         key = (context.practice_id, context.principal.role, text, operation_name, shape)
         audience = self._audiences.get(key)

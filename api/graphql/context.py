@@ -13,6 +13,7 @@ from strawberry.types import Info as StrawberryInfo
 from api.auth import Principal, Unauthenticated
 from api.config import ApiConfig
 from api.live import LiveHub
+from api.rates import Rates
 from api.revocations import Revocations
 from api.webhooks.secrets import WebhookSecrets
 from db import account_health, accounts, events, messages, patients, practices
@@ -62,6 +63,7 @@ class Services:
         self.live = live
         self.webhook_secrets = webhook_secrets
         self.revocations = Revocations(database)
+        self.rates = Rates(config.limits.requests_per_second)
         self._practices: dict[PracticeId, tuple[Practice, float]] = {}
 
     async def practice(self, practice_id: PracticeId) -> Practice:

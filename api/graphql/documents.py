@@ -27,6 +27,7 @@ from strawberry.extensions import SchemaExtension
 from strawberry.schema.schema import validate_document
 
 from api.config import Limits
+from api.graphql.cost import Costs
 
 _REMEMBERED: Final = 500
 _LONGEST_REMEMBERED: Final = 10_000
@@ -40,6 +41,7 @@ class Documents:
     def __init__(self, limits: Limits) -> None:
         self.max_tokens = limits.query_tokens
         self.rule = _limit_rule(limits)
+        self.costs = Costs(limits)
         self._parse = partial(parse, max_tokens=limits.query_tokens)
         self._parse_once = lru_cache(_REMEMBERED)(self._parse)
         self._validate_once = lru_cache(_REMEMBERED)(self._validate)
@@ -83,8 +85,19 @@ class CheckDocument(SchemaExtension):
             errors.append(
                 GraphQLError("Say by `operationName` which operation is meant.", extensions={"code": "BAD_REQUEST"})
             )
+        if not errors and context.graphql_document is not None:
+            errors.extend(self._too_costly(schema, context.graphql_document))
         context.pre_execution_errors = errors
         yield
+
+    def _too_costly(self, schema: GraphQLSchema, document: DocumentNode) -> Iterator[GraphQLError]:
+        context, costs = self.execution_context, self._documents.costs
+        rows = costs.excess(schema, document, context.query or "", context._provided_operation_name, context.variables)  # noqa: SLF001
+        if rows is not None:
+            yield GraphQLError(
+                f"It may return {rows} rows, and {costs.limit} are allowed: ask for smaller pages.",
+                extensions={"code": "QUERY_TOO_COSTLY", "rows": rows, "limit": costs.limit},
+            )
 
 
 def _operations(document: DocumentNode | None) -> int:

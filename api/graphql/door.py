@@ -102,7 +102,7 @@ class Door:
         if type(query) is not str or type(name) not in _TEXT or type(variables) not in _OBJECT or more is not None:
             return None
         operation = self._view.schema.compiled(query, name)
-        if operation is None:
+        if operation is None or self._view.schema.too_costly(query, name, variables):
             return None
         context = Context(self._view.services)
         try:

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Final
 from uuid import uuid4
 
+import asyncpg
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
@@ -25,6 +26,7 @@ from mail.errors import CredentialsIncomplete, InvalidEmail
 _LIMITS: Final = {" tokens. Parsing aborted": "QUERY_TOO_LONG", "nested too deeply": "QUERY_TOO_DEEP"}
 # A query that is empty, an operation name that isn't there, a subscription where none can be.
 _ABOUT_OPERATION: Final = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
+_TOO_LONG: Final = "It took too long; ask for less, or try again later."
 _log = structlog.get_logger("carepost.graphql")
 
 
@@ -113,6 +115,8 @@ class MaskUnexpected(MaskErrors):
             return self.anonymise_error(error)
         if error.extensions and "code" in error.extensions:
             return error
+        if code == "TIMEOUT":
+            return GraphQLError(_TOO_LONG, error.nodes, path=error.path, extensions={"code": code})
         unsaid = _is_unexpected(error) and not isinstance(error.original_error, _ABOUT_OPERATION)
         message = "A value can't be read." if unsaid else error.message
         return GraphQLError(message, error.nodes, error.source, error.positions, error.path, extensions={"code": code})
@@ -148,6 +152,8 @@ def _code_of(error: GraphQLError, refused: bool) -> str | None:
         return next((code for sign, code in _LIMITS.items() if sign in error.message), "GRAPHQL_PARSE_FAILED")
     if isinstance(error.original_error, _ABOUT_OPERATION):
         return "BAD_REQUEST"
+    if isinstance(error.original_error, asyncpg.QueryCanceledError):
+        return "TIMEOUT"
     if refused and error.path is None:
         # What is no GraphQLError here comes of a literal: an integer of 5,000 digits.
         return "GRAPHQL_VALIDATION_FAILED"

@@ -35,7 +35,11 @@ from mail.status import MessageStatus
 _LONGEST_REPORT = timedelta(days=3660)
 
 
-@strawberry.type(description="Everything that can be read, within the practice of whoever is signed in.")
+@strawberry.type(
+    description="Everything that can be read, within the practice of whoever is signed in. An operation "
+    "may return 20,000 rows, unless the operator allows another number: a list counts `first` rows, each with what is "
+    "selected below it; a list without `first` counts 100. More is refused with QUERY_TOO_COSTLY before it runs."
+)
 class Query:
     @strawberry.field(description="Who is signed in.")
     def viewer(self, info: Info) -> Viewer:

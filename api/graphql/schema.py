@@ -1,6 +1,6 @@
 """The schema, with its limits. `schema.graphql` at the root of the project is made from it and checked against it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from graphql import GraphQLError
@@ -32,6 +32,11 @@ class Schema(CompilingSchema):
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         return
+
+    def too_costly(self, text: str, operation_name: str | None, variables: Mapping[str, Any] | None) -> bool:
+        """Whether a document that was executed before asks for too many rows this time."""
+        document = self.documents.document(text)
+        return self.documents.costs.excess(self._schema, document, text, operation_name, variables) is not None
 
     async def execute(self, query: str | None, **more: Any) -> ExecutionResult:  # type: ignore[override]
         """One answer, so no subscription: those are streamed."""

@@ -28,6 +28,7 @@ from api.graphql.context import Context
 from api.graphql.following import Following, Turns
 from api.graphql.outlet import Outlet
 from api.live import LiveHub
+from api.rates import token_key
 
 if TYPE_CHECKING:
     from api.graphql.view import GraphQLView
@@ -104,7 +105,7 @@ class Running:
 class Socket:
     """One socket. `operations` are those that go on, by the client's ids."""
 
-    __slots__ = ("_sockets", "_timer", "context", "is_initialised", "operations", "outlet")
+    __slots__ = ("_rate_key", "_sockets", "_timer", "context", "is_initialised", "operations", "outlet")
 
     def __init__(self, sockets: Sockets, send: Send) -> None:
         self._sockets = sockets
@@ -186,9 +187,11 @@ class Socket:
             return
         self.is_initialised = True
         self._timer.cancel()
-        authorization = {name.lower(): value for name, value in payload.items()}.get("authorization")
+        given = {name.lower(): value for name, value in payload.items()}.get("authorization")
+        authorization = given if isinstance(given, str) else ""
+        self._rate_key = token_key(authorization.encode(errors="replace"))
         try:
-            await self._sockets.view.sign_in(self.context, authorization if isinstance(authorization, str) else None)
+            await self._sockets.view.sign_in(self.context, authorization)
         except Unauthenticated:
             self.close(4403, "Forbidden")
             return
@@ -202,16 +205,27 @@ class Socket:
         elif operation_id in self.operations:
             self.close(4409, f"Subscriber for {operation_id} already exists")
         elif limit is not None and len(self.operations) >= limit:
-            error = {"message": f"At most {limit} at once.", "extensions": {"code": "SUBSCRIPTION_LIMIT"}}
-            await self.say({"id": operation_id, "type": "error", "payload": [error]})
+            await self._refuse(operation_id, f"At most {limit} at once.", "SUBSCRIPTION_LIMIT")
+        elif wait := self.context.services.rates.take(self._rate_key):
+            await self._refuse(operation_id, f"Too many with this token; wait {wait:.1f} s.", "RATE_LIMITED")
         else:
             asked = (payload["query"], payload.get("operationName"), payload.get("variables"))
             wish = self._sockets.audiences.wish(self.context, *asked)
-            if wish is not None:
+            if wish is not None and not self._has_room():
+                await self._refuse(operation_id, "Too many at once of this practice.", "SUBSCRIPTION_LIMIT")
+            elif wish is not None:
                 self.operations[operation_id] = Following(self, operation_id, wish)
             else:
                 task = asyncio.create_task(self._execute(operation_id, *asked))
                 self.operations[operation_id] = Running(task)
+
+    def _has_room(self) -> bool:
+        limit = self.context.services.config.limits.subscriptions_per_practice
+        return self.live.watchers(self.context.practice_id) < limit
+
+    async def _refuse(self, operation_id: str, message: str, code: str) -> None:
+        error = {"message": message, "extensions": {"code": code}}
+        await self.say({"id": operation_id, "type": "error", "payload": [error]})
 
     async def _execute(
         self, operation_id: str, query: str, operation_name: str | None, variables: dict[str, Any] | None

@@ -50,6 +50,7 @@ class Subscription:
         ] = None,
     ) -> AsyncGenerator[MessageStatusChanged, None]:
         context = info.context
+        _check_room(info)
         changes = context.services.live.subscribe(
             context.practice_id, read_watch(patient_id, message_ids), read_live_cursor(since)
         )
@@ -67,6 +68,7 @@ class Subscription:
     @strawberry.subscription(description="Sending accounts whose health changed; first all of them, as they stand.")
     async def account_health_changed(self, info: Info) -> AsyncGenerator[SendingAccount, None]:
         context = info.context
+        _check_room(info)
         told: dict[Account, Counts] = {}
         async for _ in context.services.live.watch_health(context.practice_id):
             rows = await list_accounts(context.database.app, context.practice_id)
@@ -76,6 +78,13 @@ class Subscription:
                 if told.get(row) != count:
                     yield SendingAccount.of(row)
             told = now
+
+
+def _check_room(info: Info) -> None:
+    context = info.context
+    limit = context.services.config.limits.subscriptions_per_practice
+    if context.services.live.watchers(context.practice_id) >= limit:
+        raise ApiError(f"At most {limit} at once of a practice.", "SUBSCRIPTION_LIMIT")
 
 
 def cursor_expired() -> ApiError:

@@ -6,6 +6,7 @@ subscriptions. Batches, queries by GET and the legacy WebSocket protocol are off
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import timedelta
@@ -29,7 +30,7 @@ from strawberry.subscriptions import (
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
 from api.auth import Authenticator, Principal, SignInUnavailable, Unauthenticated
-from api.bodies import BodyTooLarge, read_body
+from api.bodies import BodyTooLarge, BodyTooSlow, read_body
 from api.graphql.context import Context, Services
 from api.graphql.schema import Schema, build_schema
 from api.graphql.socket import Sockets
@@ -78,6 +79,10 @@ class GraphQLView(GraphQL[Context, None]):
             response = _refusal(request, 405, "Send operations by POST.", "METHOD_NOT_ALLOWED")
             response.headers["allow"] = "POST"
             return response
+        if wait := request.scope.get("carepost.wait"):
+            response = _refusal(request, 429, "Too many requests with this token.", "RATE_LIMITED")
+            response.headers["retry-after"] = str(math.ceil(wait))
+            return response
         if (problem := _unsupported(request)) is not None:
             return _refusal(request, 415, problem, "UNSUPPORTED_MEDIA_TYPE")
         try:
@@ -86,6 +91,8 @@ class GraphQLView(GraphQL[Context, None]):
             response = await self.run(request)
         except BodyTooLarge:
             return _refusal(request, 413, "The request is too large.", "REQUEST_TOO_LARGE")
+        except BodyTooSlow:
+            return _refusal(request, 408, "The request came too slowly.", "REQUEST_TIMEOUT")
         except ClientDisconnect:
             return Response(status_code=400)
         except Unauthenticated as error:

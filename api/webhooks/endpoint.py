@@ -5,6 +5,7 @@ isn't proven is 401, and what couldn't be stored is whatever makes that ESP try 
 """
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,8 +17,9 @@ from prometheus_client import Counter
 from starlette.types import Receive, Scope, Send
 
 from api.addresses import read_account_token, webhook_url
-from api.bodies import BodyTooLarge, Disconnected, receive_body
+from api.bodies import BodyTooLarge, BodyTooSlow, Disconnected, receive_body
 from api.config import ApiConfig
+from api.rates import Rates
 from api.webhooks.certificates import Certificates
 from api.webhooks.failures import SignatureFailures
 from api.webhooks.group_commit import GroupCommit
@@ -36,10 +38,19 @@ _REJECTED = Counter(
     "carepost_webhooks_rejected_total", "Webhooks whose signature or password did not hold.", ["provider"]
 )
 _UNAVAILABLE = Counter("carepost_webhooks_unavailable_total", "Webhooks that could not be stored.", ["provider"])
+_LIMITED = Counter("carepost_webhooks_limited_total", "Webhooks of an account that posts too many.", ["provider"])
 _STORE_TIMEOUT: Final = 2.0
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 _CHALLENGE: Final = {"www-authenticate": 'Basic realm="webhooks"'}
 _log = structlog.get_logger("carepost.webhooks")
+
+
+class _TooMany(Exception):
+    """Of one account; the ESP has to come again in so many seconds."""
+
+    def __init__(self, wait: float) -> None:
+        super().__init__()
+        self.wait = wait
 
 
 class WebhookEndpoint:
@@ -50,6 +61,7 @@ class WebhookEndpoint:
         self._secrets = secrets
         self._certificates = Certificates(config.sns_url)
         self._failures = SignatureFailures(database, jobs)
+        self._rates = Rates(config.limits.webhooks_per_second)
         self._inbox = GroupCommit(database, config.sealer, jobs.apply)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,6 +99,11 @@ class WebhookEndpoint:
                 status = await self._take(destination, WebhookRequest(method, destination.url, headers, body))
         except BodyTooLarge:
             return 413, _NO_HEADERS
+        except BodyTooSlow:
+            return 408, _NO_HEADERS
+        except _TooMany as error:
+            _LIMITED.labels(esp.name).inc()
+            return esp.unavailable_status, {"retry-after": str(math.ceil(error.wait))}
         except Disconnected:
             return 400, _NO_HEADERS
         except Exception as error:  # noqa: BLE001 - whatever failed, nothing was kept, and the ESP has to come again
@@ -115,6 +132,9 @@ class WebhookEndpoint:
             _REJECTED.labels(esp.name).inc()
             self._failures.note(practice_id, account_id)
             return 401
+        # After the signature: nobody but the ESP itself can use up what the account may.
+        if wait := self._rates.take((practice_id, account_id)):
+            raise _TooMany(wait)
         await self._inbox.store(
             NewDelivery(
                 practice_id=practice_id,

@@ -188,3 +188,23 @@ async def test_a_token_that_does_not_hold_is_reported_to_it(stack: Stack) -> Non
         await running.process.wait()
         await running.until(1)
     assert {line.get("failed", line.get("closed")) for line in running.lines} == {4403}
+
+
+async def test_the_audits_of_graphql_over_http_find_nothing_to_say(stack: Stack, practice: Practice) -> None:
+    api = await stack.api()
+    process = await asyncio.create_subprocess_exec(
+        node(),
+        str(CLIENTS / "audit.mjs"),
+        stdout=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "URL": f"{api}/graphql", "TOKEN": token_for(practice)},
+    )
+    async with asyncio.timeout(60):
+        printed, _ = await process.communicate()
+    audits = [json.loads(line) for line in printed.splitlines()]
+    assert process.returncode == 0
+    assert len(audits) >= 60
+    assert [audit for audit in audits if audit["status"] in {"error", "warn"}] == []
+    # What we needn't do: queries by GET, which we refuse.
+    assert {audit["name"] for audit in audits if audit["status"] == "notice"} <= {
+        name for name in (audit["name"] for audit in audits) if "GET" in name
+    }
