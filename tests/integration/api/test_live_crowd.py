@@ -1,10 +1,8 @@
-"""Many subscribers at once: each ends with exactly what a query says, a change is put into words once for all who ask
-alike, and a client that doesn't read is its own affair."""
+"""Many subscribers at once: each ends with what a query says, and a change is put into words once for all who ask
+alike."""
 
 import asyncio
-import json
 import random
-import socket
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -18,8 +16,8 @@ from db.practices import Practice
 from mail.event import EventKind, EventSource
 from mail.ids import MessageId
 from tests.integration.api.evidence import Evidence, event, make_messages
-from tests.integration.api.sockets import LiveClient, hear, plain_socket, say, sign_in
-from tests.support.practice import make_account, make_message, make_patient
+from tests.integration.api.sockets import LiveClient
+from tests.support.practice import make_account, make_patient
 from tests.support.stack import Stack, token_for
 
 SELECTIONS = (
