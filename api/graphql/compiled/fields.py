@@ -64,6 +64,7 @@ class FieldPlan:
         elif field is not None and self._direct:
             self._batch = field.metadata.get(BATCHED)
         self.is_read = False
+        self._exact = False
         # Errors come in the order in which graphql-core would find them, whatever a plan reads at once.
         self.waits = bool(field and field.is_async)
         self._awaits = self.waits
@@ -109,11 +110,12 @@ class FieldPlan:
         assert self._keywords is not None
         return self._keywords.of(self._arguments.values(raw.run.variables), info)
 
-    def read_by(self, each: ReadEach | None, many: ReadAll | None) -> None:
+    def read_by(self, each: ReadEach | None, many: ReadAll | None, *, exact: bool) -> None:
         """Reads values from what a plan gives, instead of calling the resolver."""
         self._read_each, self._read_all = each, many
         self._batch = self._planned = None
         self.is_read = True
+        self._exact = exact
         self._awaits = False
 
     def resolve_by(self, resolver: Resolver) -> None:
@@ -147,6 +149,8 @@ class FieldPlan:
                 values = list(self._read_all(parents, run.reading or self._reading(run, above)))
             else:
                 values = list(map(self._read_each, parents))  # type: ignore[arg-type]
+            if self._exact:
+                return self._leaf.written(values, native=run.native)
             return self._leaf.column(values, native=run.native)
         except Exception:  # noqa: BLE001 - it comes again where each is looked at
             return None

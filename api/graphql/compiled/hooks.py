@@ -51,10 +51,11 @@ class Ahead(Protocol):
     def arguments(self, info: Info[Any, Any]) -> dict[str, Any]:
         """What its resolver is called with in this run; raises what the conversion raises."""
 
-    def read(self, each: ReadEach) -> None:
-        """Reads it in this way, instead of calling its resolver."""
+    def read(self, each: ReadEach, *, exact: bool = False) -> None:
+        """Reads it in this way, instead of calling its resolver. `exact` values need no look at each: they are as they
+        are written (names of enums), None only where null may stand, and moments are in UTC."""
 
-    def read_all(self, many: ReadAll, *, constant: bool = False) -> None:
+    def read_all(self, many: ReadAll, *, exact: bool = False, constant: bool = False) -> None:
         """Reads it for all parents at once. `constant` objects never change and come again, in other runs too: each
         is written once for all of them."""
 

@@ -64,6 +64,12 @@ class Leaf:
             return None
         return values
 
+    def written(self, values: list[Any], *, native: bool) -> list[Any]:
+        """Values that a plan says are exact."""
+        if self._moments and not native:
+            return [None if value is None else value.isoformat() for value in values]
+        return values
+
     def value(self, value: Any) -> Any:
         """One value as it is written; raises what the type raises. Not for None."""
         written = self.type.coerce_output_value(value)

@@ -103,7 +103,7 @@ class _View:
 
     def __init__(self, field: FieldPlan) -> None:
         self._field = field
-        self._reading: tuple[ReadEach | None, ReadAll | None, bool] | None = None
+        self._reading: tuple[ReadEach | None, ReadAll | None, bool, bool] | None = None
         self._stand_in: ReadAll | None = None
         self._below = tuple(_View(each) for each in field.below)
         self.name = field.name
@@ -115,11 +115,11 @@ class _View:
     def arguments(self, info: Any) -> dict[str, Any]:
         return self._field.arguments(info)
 
-    def read(self, each: ReadEach) -> None:
-        self._reading = (each, None, False)
+    def read(self, each: ReadEach, *, exact: bool = False) -> None:
+        self._reading = (each, None, exact, False)
 
-    def read_all(self, many: ReadAll, *, constant: bool = False) -> None:
-        self._reading = (None, many, constant)
+    def read_all(self, many: ReadAll, *, exact: bool = False, constant: bool = False) -> None:
+        self._reading = (None, many, exact, constant)
 
     def stand_in(self, make: ReadAll) -> None:
         self._stand_in = make
@@ -129,8 +129,8 @@ class _View:
         for each in self._below:
             each.take_effect()
         if self._reading is not None:
-            read_each, read_all, constant = self._reading
-            self._field.read_by(read_each, read_all)
+            read_each, read_all, exact, constant = self._reading
+            self._field.read_by(read_each, read_all, exact=exact)
             if objects is not None:
                 objects.constant = constant
         if objects is not None:

@@ -51,6 +51,7 @@ _AT: Final[Mapping[MessageStatus, str]] = {
 
 # By the verdict under its ceiling, as Postgres names it.
 _STATUS: Final = {verdict.sql_name: status_of(verdict) for verdict in Verdict}
+_STATUS_NAME: Final = {name: status.name for name, status in _STATUS.items()}
 _LABEL: Final = {name: status.label for name, status in _STATUS.items()}
 _SINCE: Final = {name: AT[_AT[status]] for name, status in _STATUS.items()} | {
     # The time of the return that decides: the final one where there is one.
@@ -88,8 +89,8 @@ def _ids(rows: list[Row], info: Info) -> list[str]:
     return global_ids("Message", map(_id_of, rows))
 
 
-def _statuses(rows: list[Row], info: Info) -> list[MessageStatus]:
-    return [_STATUS[shown] for shown in map(_shown_of, rows)]
+def _statuses(rows: list[Row], info: Info) -> list[str]:
+    return [_STATUS_NAME[shown] for shown in map(_shown_of, rows)]
 
 
 def _labels(rows: list[Row], info: Info) -> list[str]:
@@ -194,9 +195,9 @@ def read_message(field: Ahead) -> None:
         name = part.name
         selected = {each.name for each in part.below}
         if name in _EACH:
-            part.read(_EACH[name])
+            part.read(_EACH[name], exact=True)
         elif name in _ALL:
-            part.read_all(_ALL[name])
+            part.read_all(_ALL[name], exact=name != "failure")
         elif name == "explanation":
             part.read_all(_explanations, constant=True)
         elif name == "account" and selected <= _OF_ACCOUNT:

@@ -28,13 +28,13 @@ def read_patient(field: Ahead, at: Mapping[str, int]) -> None:
         "name": itemgetter(at["name"]),
         "email": itemgetter(at["email"]),
         "openTracking": itemgetter(at["open_tracking"]),
-        "emailHealth": lambda row: _HEALTH[row[health]],
+        "emailHealth": lambda row: _HEALTH[row[health]].name,
     }
     for part in field.below:
         if part.name == "id":
-            part.read_all(lambda rows, info: global_ids("Patient", map(each_key, rows)))
+            part.read_all(lambda rows, info: global_ids("Patient", map(each_key, rows)), exact=True)
         elif part.name in each:
-            part.read(each[part.name])
+            part.read(each[part.name], exact=True)
     field.stand_in(_stand_ins(at))
 
 
