@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.auth import Authenticator
 from api.bodies import BodyTooSlow, in_time
@@ -33,7 +33,9 @@ def create_app(config: ApiConfig) -> ASGIApp:
     """The application; connections open when it starts and close when it ends."""
     limits = config.limits
     timeout = round(limits.statement_seconds * 1000)
-    database = Database(config.database_url, PoolSize(2, 16), statement_timeout_ms=timeout)
+    database = Database(
+        config.database_url, PoolSize(2, 16), statement_timeout_ms=timeout, patience=config.patience
+    )
     client = jobs.connect(config.redis_url)
     hurry = Jobs(client, enabled=config.enqueue)
     live = LiveHub(database, client, catch_up=limits.catch_up)
@@ -85,7 +87,8 @@ def create_app(config: ApiConfig) -> ASGIApp:
         if scope["type"] != "http":
             # A frame of Starlette's around a socket would be kept for as long as it is open.
             is_ours = scope["type"] == "websocket" and scope["path"] == "/graphql"
-            await (graphql.sockets if is_ours else pages)(scope, receive, send)
+            sending = _without_traceback(send) if scope["type"] == "lifespan" else send
+            await (graphql.sockets if is_ours else pages)(scope, receive, sending)
             return
         receive = in_time(receive, limits.body_seconds)
         if scope["path"].startswith("/webhooks/"):
@@ -112,3 +115,14 @@ def _too_soon(services: Services, scope: Scope) -> float:
         if name == b"authorization":
             return services.rates.take(token_key(value))
     return 0.0
+
+
+def _without_traceback(send: Send) -> Send:
+    """Of a start that failed, the last line alone, which says what it was and is for people."""
+
+    async def send_it(message: Message) -> None:
+        if message["type"] == "lifespan.startup.failed":
+            message = {**message, "message": str(message.get("message", "")).rstrip().rpartition("\n")[2]}
+        await send(message)
+
+    return send_it

@@ -39,13 +39,15 @@ class Readiness:
         database = "ok"
         try:
             async with asyncio.timeout(2), self._database.app.acquire() as connection:
-                await check_migrated(connection)
+                newer = await check_migrated(connection)
+            if newer is not None:
+                database = f"ok; newer than this program, by {newer}"
         except StoreError as error:
             database = str(error)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError):
             database = "out of reach"
         live = "ok" if self._live.listening else "delayed: valkey is out of reach"
-        ready = database == "ok"
+        ready = database.startswith("ok")
         return JSONResponse(
             {"status": "ready" if ready else "unavailable", "database": database, "live": live},
             status_code=200 if ready else 503,

@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     body_seconds: float = Field(default=_LIMITS.body_seconds, ge=0.1)
     lease_seconds: float = Field(default=90, ge=1)
     sweep_seconds: float = Field(default=10, gt=0, le=15)
+    start_seconds: float = Field(default=60, ge=0, le=3600)
     retention_days: int = Field(default=400, ge=0, le=36_500)
     enqueue: bool = True
     ask_after_hours: float = Field(default=1, gt=0)
@@ -117,6 +118,7 @@ class Settings(BaseSettings):
                 body_seconds=self.body_seconds,
             ),
             enqueue=self.enqueue,
+            patience=self.start_seconds,
             sns_url=self.sns_url,
         )
 
@@ -129,6 +131,7 @@ class Settings(BaseSettings):
             sweep_interval=timedelta(seconds=self.sweep_seconds),
             allowed_networks=self.allowed_networks,
             enqueue=self.enqueue,
+            patience=self.start_seconds,
             ask_after=timedelta(hours=self.ask_after_hours),
             look_every=timedelta(seconds=self.look_seconds),
             sns_url=self.sns_url,

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -103,6 +104,12 @@ class _Server(uvicorn.Server):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.handle_exit)
         yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.started:
+            # It may be waiting for Postgres, and has answered nobody yet.
+            raise SystemExit(0)
+        super().handle_exit(sig, frame)
 
 
 def serve_worker(settings: Settings) -> None:

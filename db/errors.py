@@ -4,7 +4,25 @@ x StoreError
   + MigrationRefused   the database's history and this program's don't fit together
   + SealBroken         sealed bytes don't open: another key, another row, or tampering
   + NotMigrated        the database lacks this program's migrations
+  + OutOfReach         Postgres could not be reached when the process started, for as long as it waited
 """
+
+from typing import Final
+
+import asyncpg
+
+UNREACHABLE: Final = (
+    OSError,  # of which a TimeoutError is one
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""What asyncpg raises where Postgres is away, is starting or stopping, went away in the middle of a statement, or has no
+room left (disk, memory, connections): the same may work later. An InterfaceError is one because a pool says so of a connection that was lost."""
 
 
 class StoreError(Exception):
@@ -17,6 +35,10 @@ class MigrationRefused(StoreError):
 
 class NotMigrated(StoreError):
     """The database has not been migrated to this program's version; run `carepost migrate`."""
+
+
+class OutOfReach(StoreError):
+    """Postgres could not be reached within the time that a process waits for it when it starts."""
 
 
 class SealBroken(StoreError):

@@ -5,6 +5,8 @@ Three roles (see the migrations): `carepost_app` sees the practice that its tran
 nothing. `carepost_eraser` empties what names a patient; a command alone works as it.
 """
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +14,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 import asyncpg
+import structlog
 
+from db.errors import UNREACHABLE, OutOfReach
 from db.reading import ReadingPool
 from mail.ids import PracticeId
 
@@ -32,6 +36,15 @@ TENANT: Final = (
 Postgres from reading a table before the tenant is set. The setting ends with the statement."""
 
 
+_CONNECT: Final = 5.0
+"""Seconds; a host that takes no connection in this time takes none."""
+_OVERTIME: Final = 5.0
+"""Seconds beyond the statement's own time, after which Postgres is taken to be gone: a link that has gone silent would
+hold a connection, and who waits for it, for as long as TCP tries again, a quarter of an hour."""
+_PAUSE: Final = 0.5
+_log = structlog.get_logger("carepost.database")
+
+
 @dataclass(frozen=True, slots=True)
 class PoolSize:
     """Connections that a process holds at least and at most, for each role."""
@@ -41,15 +54,19 @@ class PoolSize:
 
 
 class Database:
-    """The pools of one process. Use as an async context manager."""
+    """The pools of one process. Use as an async context manager; entering waits up to `patience` seconds for a Postgres
+    that isn't up yet, and raises `OutOfReach` then."""
 
-    def __init__(self, url: str, size: PoolSize | None = None, *, statement_timeout_ms: int = 15_000) -> None:
+    def __init__(
+        self, url: str, size: PoolSize | None = None, *, statement_timeout_ms: int = 15_000, patience: float = 0
+    ) -> None:
         self._url = url
+        self._patience = patience
         self._size = size or PoolSize()
         self._statement_timeout_ms = statement_timeout_ms
 
     async def __aenter__(self) -> Self:
-        self.app: Pool = await self._open("carepost_app", self._size)
+        self.app: Pool = await self._wait_for("carepost_app", self._size)
         self.dispatcher: Pool = await self._open("carepost_dispatcher", PoolSize(0, 2))
         self.inbox: Pool = await self._open("carepost_inbox", PoolSize(0, 2))
         return self
@@ -61,6 +78,25 @@ class Database:
         await self.dispatcher.close()
         await self.inbox.close()
 
+    async def _wait_for(self, role: str, size: PoolSize) -> Pool:
+        give_up_at = time.monotonic() + self._patience
+        said_at = 0.0
+        while True:
+            try:
+                return await self._open(role, size)
+            except UNREACHABLE as error:
+                left = give_up_at - time.monotonic()
+                if left <= 0:
+                    if not self._patience:
+                        raise
+                    raise OutOfReach(
+                        f"Postgres could not be reached for {self._patience:g} s: {type(error).__name__}."
+                    ) from error
+                if time.monotonic() - said_at >= 10:
+                    said_at = time.monotonic()
+                    _log.warning("postgres is out of reach; waiting", error=type(error).__name__, seconds=round(left))
+            await asyncio.sleep(_PAUSE)
+
     async def _open(self, role: str, size: PoolSize) -> Pool:
         return await ReadingPool(
             self._url,
@@ -71,6 +107,8 @@ class Database:
             connection_class=asyncpg.Connection,
             record_class=asyncpg.Record,
             loop=None,
+            timeout=_CONNECT,
+            command_timeout=self._statement_timeout_ms / 1000 + _OVERTIME,
             # Every setting of ours is local to its transaction and the role comes with the connection, so that a
             # released connection carries nothing over; the reset would be a round trip for nothing.
             reset=_reset,

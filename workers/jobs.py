@@ -26,12 +26,14 @@ CHANGES: Final = "carepost:changes"
 
 _COALESCE: Final = 0.02
 _PATIENCE: Final = 1.0
+_SILENCE: Final = 5.0
+"""Seconds. Valkey answers within milliseconds; what says nothing for so long is a connection that leads nowhere."""
 _log = structlog.get_logger("carepost.jobs")
 
 
 def connect(url: str) -> ArqRedis:
     """A client that connects when it is first used, and again whenever it has to. Jobs are JSON, not pickles."""
-    pool = redis.asyncio.ConnectionPool.from_url(url, socket_connect_timeout=_PATIENCE)
+    pool = redis.asyncio.ConnectionPool.from_url(url, socket_connect_timeout=_PATIENCE, socket_timeout=_SILENCE)
     return ArqRedis(pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads, default_queue_name=QUEUE)
 
 
@@ -87,7 +89,17 @@ async def listen(client: ArqRedis, on_ready: Callable[[], None]) -> AsyncIterato
     then on. Raises `RedisError` or `OSError` when the connection ends."""
     async with client.pubsub() as subscription:
         await subscription.subscribe(CHANGES)
-        async for item in subscription.listen():
+        asked = False
+        while True:
+            item = await subscription.get_message(timeout=_SILENCE)
+            if item is None:
+                # Nothing changes, or the connection leads nowhere: the answer to a PING tells.
+                if asked:
+                    raise redis.exceptions.TimeoutError("no answer to PING")
+                await subscription.ping()
+                asked = True
+                continue
+            asked = False
             if item["type"] == "subscribe":
                 on_ready()
             elif item["type"] == "message":

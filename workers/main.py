@@ -41,7 +41,8 @@ class WorkerConfig:
     the sweeper's rounds are, `poll_delay` in seconds how soon arq sees a job. `sns_url` stands in for AWS's own hosts
     of SNS: for a sandbox. `allowed_networks` are reached besides the internet. `ask_after` is how long an answer may
     take before the ESP is asked for it, `look_every` how far apart the looks are that a worker takes at one account.
-    `retention` is how long stored webhooks and parked events are kept; None keeps all."""
+    `retention` is how long stored webhooks and parked events are kept; None keeps all.
+    `patience` is how many seconds to wait at the start for a Postgres that isn't up."""
 
     database_url: str
     redis_url: str
@@ -55,6 +56,7 @@ class WorkerConfig:
     sns_url: str | None = None
     allowed_networks: tuple[Network, ...] = ()
     retention: timedelta | None = None
+    patience: float = 0
 
 
 async def run_worker(config: WorkerConfig, stop: asyncio.Event) -> None:
@@ -62,9 +64,12 @@ async def run_worker(config: WorkerConfig, stop: asyncio.Event) -> None:
     # arq logs the arguments of every job; they are ids, but a line a job is noise.
     logging.getLogger("arq").setLevel(logging.WARNING)
     async with contextlib.AsyncExitStack() as stack:
-        database = await stack.enter_async_context(Database(config.database_url, PoolSize(1, 10)))
+        database = await _open_database(stack, config, stop)
+        if database is None:
+            return
         async with database.app.acquire() as connection:
-            await check_migrated(connection)
+            if newer := await check_migrated(connection):
+                _log.warning("the database is newer than this program, which still works with it", by=newer)
         outgoing = Outgoing(config.allowed_networks)
         http = await stack.enter_async_context(HttpTransport(outgoing, sns_url=config.sns_url))
         smtp = await stack.enter_async_context(SmtpTransport(http, outgoing))
@@ -98,6 +103,22 @@ async def run_worker(config: WorkerConfig, stop: asyncio.Event) -> None:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
         _log.info("worker has stopped", worker=name)
+
+
+async def _open_database(
+    stack: contextlib.AsyncExitStack, config: WorkerConfig, stop: asyncio.Event
+) -> Database | None:
+    """None when told to stop while it waited."""
+    database = Database(config.database_url, PoolSize(1, 10), patience=config.patience)
+    opening = asyncio.create_task(stack.enter_async_context(database))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not opening.done():
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        return None
+    return opening.result()
 
 
 async def _run_jobs(config: WorkerConfig, sender: Sender, applier: Applier, stop: asyncio.Event) -> None:

@@ -20,6 +20,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types.execution import PreExecutionError
 
 from api.graphql.enums import described
+from db.errors import UNREACHABLE
 from mail.errors import CredentialsIncomplete, InvalidEmail
 
 # graphql.language.parser: the limits among its syntax errors.
@@ -117,6 +118,12 @@ class MaskUnexpected(MaskErrors):
             return error
         if code == "TIMEOUT":
             return GraphQLError(_TOO_LONG, error.nodes, path=error.path, extensions={"code": code})
+        if code == "UNAVAILABLE":
+            _log.warning("the database is out of reach", error=type(error.original_error).__name__)
+            again = "The database is out of reach. Nothing was changed that you weren't told of; try again."
+            return GraphQLError(
+                again, error.nodes, error.source, error.positions, error.path, extensions={"code": code}
+            )
         unsaid = _is_unexpected(error) and not isinstance(error.original_error, _ABOUT_OPERATION)
         message = "A value can't be read." if unsaid else error.message
         return GraphQLError(message, error.nodes, error.source, error.positions, error.path, extensions={"code": code})
@@ -154,6 +161,8 @@ def _code_of(error: GraphQLError, refused: bool) -> str | None:
         return "BAD_REQUEST"
     if isinstance(error.original_error, asyncpg.QueryCanceledError):
         return "TIMEOUT"
+    if isinstance(error.original_error, UNREACHABLE) and not isinstance(error.original_error, asyncpg.DataError):
+        return "UNAVAILABLE"
     if refused and error.path is None:
         # What is no GraphQLError here comes of a literal: an integer of 5,000 digits.
         return "GRAPHQL_VALIDATION_FAILED"

@@ -101,7 +101,9 @@ async def _look(house: House, sends: Sends, watchers: Sequence[Watcher]) -> tupl
         missing = {key: (watcher.statuses.get(key), status) for key, status in truth.items()}
         missing = {key: pair for key, pair in missing.items() if pair[0] != pair[1]}
         if missing:
-            problems.append(f"watcher {number} sees {len(missing)} messages wrong, such as {list(missing.values())[:3]}")
+            problems.append(
+                f"watcher {number} sees {len(missing)} messages wrong, such as {list(missing.values())[:3]}"
+            )
     sums = Balance(
         acknowledged=len(sends.taken), sent_twice=twice, ambiguous=ambiguous, posted=posted, settle_seconds=0
     )

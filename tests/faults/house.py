@@ -35,6 +35,11 @@ _ACCOUNT = """mutation ($input: CreateSendingAccountInput!) {
 }"""
 
 
+def tree() -> dict[str, str]:
+    """Where Python finds the program under test, when it isn't the one installed."""
+    return {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+
+
 class Process:
     """A program of the house. Its stdin is a pipe of ours, so that it ends with us; what it prints stands in a file."""
 
@@ -42,18 +47,23 @@ class Process:
         self.name = name
         self.log = folder / f"{name}.log"
         self._arguments = arguments
-        self._environment = {"PATH": os.environ["PATH"], "HOME": str(folder), SUPERVISED: "1", **environment}
-        if "PYTHONPATH" in os.environ:
-            self._environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            SUPERVISED: "1",
+            **tree(),
+            **environment,
+        }
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        self.kill()
         with self.log.open("ab") as file:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *self._arguments],
                 cwd=self._folder,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -86,6 +96,7 @@ class Process:
         self._process.wait(30)
         assert self._process.stdin is not None
         self._process.stdin.close()
+        self._process = None
 
     async def ends(self, within: float = PATIENCE) -> int:
         """The exit code, once there is one."""
@@ -93,9 +104,10 @@ class Process:
         async def ended() -> bool:
             return not self.is_running
 
+        process = self._process
+        assert process is not None
         await until(ended, within)
-        assert self._process is not None
-        return self._process.wait()
+        return process.wait()
 
     async def says(self, words: str, within: float = PATIENCE) -> str:
         """What it printed, once these words are among it."""
