@@ -48,7 +48,7 @@ class Limits:
 class ApiConfig:
     """`public_url` is how the world reaches us: webhook URLs, and signatures over them, are made from it.
     `silence` is how long an answer may take before a message is called not confirmed. `sns_url` stands in for AWS's
-    own hosts of SNS: for a sandbox. `patience` is how many seconds to wait at the start for a Postgres that isn't up."""
+    own hosts of SNS: for a sandbox. `patience` is how many seconds to wait at the start for Postgres to come up."""
 
     database_url: str
     redis_url: str
