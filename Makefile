@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 QUICK ?=
 
-.PHONY: demo test check bench browser format schema requirements clean
+.PHONY: demo test check bench faults soak browser format schema requirements clean
 
 demo: .venv/demo
 	@exec $(BIN)/carepost demo
@@ -21,6 +21,14 @@ check: .venv/dev
 	$(BIN)/lint-imports
 	$(BIN)/carepost schema --check schema.graphql
 	$(BIN)/carepost providers --check docs/providers.md
+
+# Twenty random points for each kind of fault, and the full counts: about an hour. POINTS=3 for a look.
+faults: .venv/dev
+	CAREPOST_FAULT_POINTS=$${POINTS:-20} CAREPOST_FAULT_REPORT=$(abspath .carepost-faults.jsonl) \
+	  $(BIN)/python -m pytest -s tests/faults $(ARGS)
+
+soak: .venv/dev
+	MINUTES=$${MINUTES:-10} $(BIN)/python -m tests.faults.soak
 
 bench: .venv/dev
 	QUICK=$(QUICK) $(BIN)/python -m bench $(PARTS)

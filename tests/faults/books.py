@@ -124,8 +124,8 @@ def _events(messages: Sequence[dict[str, Any]], accepted: Sequence[dict[str, Any
         told = theirs.setdefault(mail["subject"], set())
         for event in mail["events"]:
             if any(200 <= (post["status"] or 0) < 300 for post in event["posts"]):
-                # SendGrid's ids may change from one POST to the next: an event is what happened, in which second and at which
-                # of its own attempts.
+                # SendGrid's ids may change from one POST to the next: an event is what happened, in which second
+                # and at which of its own attempts.
                 which = f"{event['timestamp']}/{event.get('attempt', '')}"
                 told.add((_word(event["event"].upper()), mail["message_id"], which))
             else:

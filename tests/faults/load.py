@@ -116,8 +116,8 @@ async def read_list(house: House) -> tuple[dict[str, str], str]:
 
 @dataclass(slots=True)
 class Watcher:
-    """Somebody at the Messages page: reads the list once, then believes what the subscription tells, and comes back with
-    the last cursor whenever the connection ends."""
+    """Somebody at the Messages page: reads the list once, then believes what the subscription tells, and comes back
+    with the last cursor whenever the connection ends."""
 
     house: House
     statuses: dict[str, str] = field(default_factory=dict)

@@ -29,7 +29,7 @@ class Link(Enum):
 
 @dataclass(eq=False, slots=True)
 class _Pair:
-    """Two connections, from the client and to the server; `lost` when the server's is gone and the client isn't told."""
+    """Connections, from the client and to the server; `lost` when the server's is gone and the client isn't told."""
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None
@@ -38,8 +38,8 @@ class _Pair:
 
 @dataclass(slots=True)
 class Proxy:
-    """Listens on `port` of 127.0.0.1 and passes on to the first of `targets`, in turn, that takes the connection. Use as
-    an async context manager."""
+    """Listens on `port` of 127.0.0.1 and passes on to the first of `targets`, in turn, that takes the connection. Use
+    as an async context manager."""
 
     name: str
     targets: Sequence[Address]
