@@ -196,7 +196,8 @@ def explain(facts: Facts, now: datetime, silence: timedelta) -> Explanation:
             return _delivered(facts)
         case MessageStatus.OPENED:
             return Explanation(
-                ExplanationCode.OPENED, "It was opened by the patient, or somebody with access to the mailbox."
+                ExplanationCode.OPENED,
+                f"It was opened by the patient, or somebody with access to the mailbox.{_twice(facts)}",
             )
         case MessageStatus.NOT_DELIVERED:
             return _not_delivered(facts)

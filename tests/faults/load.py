@@ -25,9 +25,10 @@ _SEND = """mutation ($input: SendMessageInput!) {
 _LIST = """query ($after: String) { messages(first: 200, after: $after) {
   nodes { id status } pageInfo { hasNextPage endCursor } liveCursor
 } }"""
-_WATCH = """subscription ($since: String) {
-  messageStatusChanged(since: $since) { message { id status } cursor }
+_WATCH = """subscription ($since: String, $only: [ID!]) {
+  messageStatusChanged(since: $since, messageIds: $only) { message { id status } cursor }
 }"""
+_ONE = "query ($id: ID!) { messages(first: 1) { liveCursor } message(id: $id) { status } }"
 # What becomes of an email, by its address (docs/sandbox.md).
 LIVES = ("delivered", "opened", "machine-open", "deferred", "late-bounce", "soft", "bounced", "complained", "silent")
 
@@ -120,6 +121,8 @@ class Watcher:
     with the last cursor whenever the connection ends."""
 
     house: House
+    only: str | None = None
+    """The global id of the one message that is watched; None watches all."""
     statuses: dict[str, str] = field(default_factory=dict)
     cursor: str | None = None
     told: int = 0
@@ -131,9 +134,17 @@ class Watcher:
         while not stop.is_set():
             with contextlib.suppress(OSError, WebSocketException, httpx2.HTTPError, TimeoutError, json.JSONDecodeError):
                 if self.cursor is None:
-                    self.statuses, self.cursor = await read_list(self.house)
+                    await self._read()
                 await self._listen(stop)
             await asyncio.sleep(0.1)
+
+    async def _read(self) -> None:
+        if self.only is None:
+            self.statuses, self.cursor = await read_list(self.house)
+            return
+        found = await self.house.client(_ONE, id=self.only)
+        self.cursor = found["messages"]["liveCursor"]
+        self.statuses = {self.only: found["message"]["status"]}
 
     async def _listen(self, stop: asyncio.Event) -> None:
         url = self.house.url.replace("http://", "ws://") + "/graphql"
@@ -150,7 +161,7 @@ class Watcher:
             self.connections += 1
             sign_in = {"type": "connection_init", "payload": {"Authorization": f"Bearer {self.house.client.token}"}}
             await socket.send(json.dumps(sign_in))
-            wish = {"query": _WATCH, "variables": {"since": self.cursor}}
+            wish = {"query": _WATCH, "variables": {"since": self.cursor, "only": self.only and [self.only]}}
             async with asyncio.timeout(5):
                 assert json.loads(await socket.recv())["type"] == "connection_ack"
             await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": wish}))
