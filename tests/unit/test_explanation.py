@@ -224,6 +224,7 @@ def test_a_refusal_quotes_the_server_and_says_what_to_do() -> None:
         {"verdict": Verdict.DELIVERED, "complained": True},
         {"verdict": Verdict.DELIVERED, "unsubscribed": True},
         {"verdict": Verdict.DELIVERED, "track_opens": False},
+        {"verdict": Verdict.OPENED},
         {"verdict": Verdict.QUEUED},
     ],
 )
