@@ -33,9 +33,7 @@ def create_app(config: ApiConfig) -> ASGIApp:
     """The application; connections open when it starts and close when it ends."""
     limits = config.limits
     timeout = round(limits.statement_seconds * 1000)
-    database = Database(
-        config.database_url, PoolSize(2, 16), statement_timeout_ms=timeout, patience=config.patience
-    )
+    database = Database(config.database_url, PoolSize(2, 16), statement_timeout_ms=timeout, patience=config.patience)
     client = jobs.connect(config.redis_url)
     hurry = Jobs(client, enabled=config.enqueue)
     live = LiveHub(database, client, catch_up=limits.catch_up)
