@@ -2,7 +2,9 @@
 alike."""
 
 import asyncio
+import json
 import random
+import socket
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -16,8 +18,8 @@ from db.practices import Practice
 from mail.event import EventKind, EventSource
 from mail.ids import MessageId
 from tests.integration.api.evidence import Evidence, event, make_messages
-from tests.integration.api.sockets import LiveClient
-from tests.support.practice import make_account, make_patient
+from tests.integration.api.sockets import LiveClient, hear, plain_socket, say, sign_in
+from tests.support.practice import make_account, make_message, make_patient
 from tests.support.stack import Stack, token_for
 
 SELECTIONS = (
@@ -181,3 +183,53 @@ async def test_a_change_is_put_into_words_once_for_all_who_ask_alike(
     assert answers == [full, full, {"message": {"id": full["message"]["id"]}}, full]
     # By variables that shape the answer, and by role; not by whom they watch.
     assert len(executed) == 3
+
+
+def narrow_socket(api: str) -> socket.socket:
+    """A connection whose own buffer is small, however large the system lets others grow."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    connection.connect(("127.0.0.1", int(api.rpartition(":")[2])))
+    return connection
+
+
+async def test_a_client_that_does_not_read_gets_the_latest_later_and_delays_nobody(
+    stack: Stack, practice: Practice, evidence: Evidence
+) -> None:
+    patient = await make_patient(stack.database, practice)
+    account = await make_account(stack.database, practice)
+    # Uncompressed, for it takes megabytes to fill the buffers of the system.
+    text = "Please call us. " * 20_000
+    messages = [await make_message(stack.database, practice, patient, account, text=text) for _ in range(3)]
+    api = await stack.api()
+    long = "subscription { messageStatusChanged { message { id status text } } }"
+    rounds = 40
+    async with (
+        plain_socket(api, sock=narrow_socket(api), compression=None, max_queue=None, max_size=None) as slow,
+        LiveClient(api, token_for(practice)) as quick,
+    ):
+        await sign_in(slow, token_for(practice))
+        watching = await quick.watch()
+        await say(slow, {"id": "1", "type": "subscribe", "payload": {"query": long}})
+        await say(slow, {"id": "2", "type": "subscribe", "payload": {"query": "{ viewer { role } }"}})
+        assert (await hear(slow))["type"] == "next"
+        slow.transport.pause_reading()
+        for number in range(rounds):
+            kind = EventKind.OPENED if number == rounds - 1 else EventKind.DEFERRED
+            for message in messages:
+                await evidence.of(practice, message, kind)
+        status: dict[str, str] = {}
+        while status != {global_id("Message", each): "OPENED" for each in messages}:
+            told = await quick.change(watching, within=5)
+            status[told["message"]["id"]] = told["message"]["status"]
+        slow.transport.resume_reading()
+        slowly: dict[str, str] = {}
+        frames = 0
+        async with asyncio.timeout(20):
+            while slowly != status:
+                answer = json.loads(await slow.recv())
+                if answer["type"] == "next" and answer["id"] == "1":
+                    frames += 1
+                    message_told = answer["payload"]["data"]["messageStatusChanged"]["message"]
+                    slowly[message_told["id"]] = message_told["status"]
+    assert 3 <= frames < rounds * 3
