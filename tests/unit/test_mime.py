@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from mail import mime
 from mail.errors import InvalidEmail
 from mail.ids import MessageId
 from mail.message import Address, Email, check_body, check_name, check_subject
@@ -216,6 +217,67 @@ def test_whatever_passes_the_checks_adds_no_header_and_is_read_as_it_was_written
         assert name_in(message, header) == "".join(name.split())
         assert [address.addr_spec for address in message[header].addresses] == ["someone@mail.example"]
     assert bodies(message) == [_with_lf(body) for body in (text, html) if body is not None]
+
+
+letters = st.characters(exclude_categories=["Cs"], exclude_characters="\x00")
+printable = st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])
+written_texts = st.one_of(st.text(letters, max_size=200), st.text("=_-.0\r\n", max_size=80))
+lines = st.one_of(st.text(printable, max_size=80), st.sampled_from(LOOK_LIKE_ENCODED_WORDS))
+bodies_of_a_bulk = st.tuples(written_texts, st.one_of(st.none(), written_texts))
+people = st.builds(Address, st.sampled_from(["a@mail.example", "pät@exämple.example"]), lines)
+
+
+def by_the_standard_library(text: str, html: str | None, key: UUID) -> bytes:
+    """The content, with nothing remembered and nothing patched."""
+    message = EmailMessage(mime._POLICY)
+    message.set_content(text, cte=mime._encoding(text))
+    if html is not None:
+        message.add_alternative(html, subtype="html", cte=mime._encoding(html))
+        message.set_boundary(f"=_{key.hex}")
+    return message.as_bytes()
+
+
+@given(bodies_of_a_bulk, st.lists(st.tuples(people, lines, st.uuids(), st.datetimes()), min_size=2, max_size=5))
+@example(
+    (f"--{mime._BOUNDARY}\n{mime._BOUNDARY}--\n.\n", f"\n.\r\n--{mime._BOUNDARY}--"),
+    [(Address("a@mail.example"), "x", MESSAGE_ID, datetime(2026, 1, 1))],
+)
+def test_a_bulk_rendered_once_is_byte_for_byte_what_the_standard_library_renders_for_each(
+    content: tuple[str, str | None], patients: list[tuple[Address, str, UUID, datetime]]
+) -> None:
+    for person, subject, key, date in patients:
+        rendered = render(
+            make(
+                id=MessageId(key),
+                recipient=person,
+                subject=subject or "x",
+                text=content[0],
+                html=content[1],
+                date=date.replace(tzinfo=UTC),
+            )
+        )
+        alone = by_the_standard_library(*content, key)
+        assert rendered.endswith(alone)
+        head = rendered[: -len(alone)].decode()
+        assert [line.partition(":")[0] for line in head.splitlines() if line[:1] != " "] == HEADERS[:7]
+
+
+@given(bodies_of_a_bulk, bodies_of_a_bulk)
+@example(("a", None), ("a", ""))
+@example(("ab", "c"), ("a", "bc"))
+def test_two_texts_are_never_taken_for_one_another(one: tuple[str, str | None], other: tuple[str, str | None]) -> None:
+    assert (mime._key(*one) == mime._key(*other)) == (one == other)
+
+
+def test_what_is_remembered_stays_within_its_limit() -> None:
+    contents = mime._Contents(10_000)
+    for number in range(50):
+        contents.of(f"{number} " + "x" * 1000, None)
+        assert sum(map(len, contents._by_key.values())) == contents._held <= 10_000
+    assert contents.has("49 " + "x" * 1000, None)
+    assert not contents.has("1 " + "x" * 1000, None)
+    assert len(contents.of("x" * 20_000, None)) > 20_000  # too long to be remembered, and rendered all the same
+    assert not contents.has("x" * 20_000, None)
 
 
 def _with_lf(body: str) -> str:
