@@ -12,7 +12,7 @@ from typing import Final
 
 from rich.console import Console
 
-from bench import applying, footprint, live, reads, report, webhooks
+from bench import applying, footprint, live, reads, report, sending, webhooks
 from bench.figures import Benchmark
 from bench.stage import Stage, stage
 
@@ -24,6 +24,7 @@ PARTS: Final[Mapping[str, Part]] = {
     "webhook": webhooks.run,
     "live": live.run,
     "apply": applying.run,
+    "send": sending.run,
 }
 _ALONE: Final = {"footprint": footprint.main}
 
