@@ -80,6 +80,7 @@ async def promise(
             scheduled_at=scheduled_at,
             resend_of=original.id if original else None,
             idempotency_key=_key_for(draft.idempotency_key, patient, many=many),
+            bulk=len(recipients) > 1,
         )
         for patient in recipients
     ]
@@ -104,9 +105,8 @@ async def _store(context: Context, action: str, draft: Draft, drafts: Sequence[N
                     ids[place] = earlier.id
         for message_id in stored:
             await record_deed(connection, practice_id, context.principal.subject, action, "Message", message_id)
-    scheduled_at = drafts[0].scheduled_at if drafts else None
-    await context.services.jobs.send(practice_id, [key for key in ids if key in stored], at=scheduled_at)
     if stored:
+        await context.services.jobs.send(practice_id, drafts[0].account_id, at=drafts[0].scheduled_at)
         await context.services.jobs.announce(practice_id)
     found = await messages.find_messages(context.database.app, practice_id, ids)
     return [found[key] for key in ids]

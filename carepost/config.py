@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     dns_server: str | None = None
     sns_url: str | None = None
     allowed_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
+    worker_metrics_port: int | None = Field(default=None, ge=1, le=65535)
     log_json: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -136,6 +137,7 @@ class Settings(BaseSettings):
             look_every=timedelta(seconds=self.look_seconds),
             sns_url=self.sns_url,
             retention=timedelta(days=self.retention_days) if self.retention_days else None,
+            metrics=None if self.worker_metrics_port is None else (self.host, self.worker_metrics_port),
         )
 
 

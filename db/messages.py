@@ -236,6 +236,8 @@ class NewMessage:
     scheduled_at: datetime | None = None
     resend_of: MessageId | None = None
     idempotency_key: str | None = None
+    bulk: bool = False
+    """Written to several patients at once: single emails go first."""
 
 
 async def insert_messages(
@@ -244,13 +246,13 @@ async def insert_messages(
     """Stores promises; returns the ids stored. One whose idempotency key stands already is left out."""
     rows = await connection.fetch(
         "INSERT INTO message (practice_id, id, patient_id, account_id, account_kind, recipient, subject, body, "
-        "track_opens, queued_at, scheduled_at, due_at, resend_of, idempotency_key) "
+        "track_opens, queued_at, scheduled_at, due_at, resend_of, idempotency_key, bulk) "
         "SELECT $1, n.id, n.patient_id, n.account_id, n.account_kind::account_kind, n.recipient, n.subject, n.body, "
-        "n.track_opens, n.queued_at, n.scheduled_at, coalesce(n.scheduled_at, n.queued_at), n.resend_of, n.key "
+        "n.track_opens, n.queued_at, n.scheduled_at, coalesce(n.scheduled_at, n.queued_at), n.resend_of, n.key, n.bulk "
         "FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::bytea[], "
-        "$9::boolean[], $10::timestamptz[], $11::timestamptz[], $12::uuid[], $13::text[]) "
+        "$9::boolean[], $10::timestamptz[], $11::timestamptz[], $12::uuid[], $13::text[], $14::boolean[]) "
         "AS n(id, patient_id, account_id, account_kind, recipient, subject, body, track_opens, queued_at, "
-        "scheduled_at, resend_of, key) "
+        "scheduled_at, resend_of, key, bulk) "
         "ON CONFLICT (practice_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING RETURNING id",
         practice_id,
         [message.id for message in messages],
@@ -265,6 +267,7 @@ async def insert_messages(
         [message.scheduled_at for message in messages],
         [message.resend_of for message in messages],
         [message.idempotency_key for message in messages],
+        [message.bulk for message in messages],
     )
     return {row["id"] for row in rows}
 

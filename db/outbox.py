@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from typing import Final
 from uuid import UUID
+
+import asyncpg
 
 from db.errors import SealBroken
 from db.events import Matched, record_events
@@ -34,11 +37,11 @@ class AttemptOutcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
-    """A message that a worker has to look at."""
+class Lane:
+    """What messages wait in: one account of one practice."""
 
     practice_id: PracticeId
-    message_id: MessageId
+    account_id: AccountId
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,56 +66,123 @@ class Claim:
     first_due: datetime
     started_at: datetime
     account_refused: bool
+    bulk: bool
 
 
-async def find_due(dispatcher: Pool, limit: int) -> Sequence[Due]:
-    """Messages of any practice that are due, the longest due first."""
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What came of an attempt. `due_at` is when to try again; None when it's over."""
+
+    claim: Claim
+    outcome: AttemptOutcome
+    event: Event
+    provider_message_id: str | None = None
+    due_at: datetime | None = None
+
+
+async def find_due(dispatcher: Pool) -> Sequence[Lane]:
+    """The lanes of any practice in which a message is due. Costs two looks at an index for each lane, however many
+    messages wait there."""
     rows = await dispatcher.fetch(
-        "SELECT practice_id, id FROM message WHERE due_at <= now() ORDER BY due_at LIMIT $1", limit
+        """
+        WITH RECURSIVE lane AS (
+            (SELECT practice_id, account_id FROM message WHERE due_at IS NOT NULL ORDER BY 1, 2 LIMIT 1)
+            UNION ALL
+            SELECT n.practice_id, n.account_id FROM lane CROSS JOIN LATERAL (
+                SELECT m.practice_id, m.account_id FROM message m
+                WHERE m.due_at IS NOT NULL AND (m.practice_id, m.account_id) > (lane.practice_id, lane.account_id)
+                ORDER BY 1, 2 LIMIT 1
+            ) n
+        )
+        SELECT practice_id, account_id FROM lane
+        WHERE EXISTS (SELECT FROM message m WHERE m.practice_id = lane.practice_id AND m.account_id = lane.account_id
+            AND m.due_at <= now())
+        """
     )
-    return [Due(row["practice_id"], row["id"]) for row in rows]
+    return [Lane(row["practice_id"], row["account_id"]) for row in rows]
+
+
+_CLAIM: Final = """
+    , claimed AS (
+        UPDATE message m SET attempts = m.attempts + 1, due_at = now() + $3
+        FROM due, sending_account a, patient p
+        WHERE m.practice_id = $1 AND m.id = due.id AND m.verdict = 'queued' AND m.due_at <= now()
+            AND a.practice_id = m.practice_id AND a.id = m.account_id
+            AND p.practice_id = m.practice_id AND p.id = m.patient_id
+        RETURNING m.*, a.provider, a.from_name, a.from_email, a.reply_to, p.name AS patient_name,
+            a.credentials_refused_at IS NOT NULL AS account_refused, due.place
+    ), abandoned AS (
+        UPDATE attempt t SET ended_at = now(), outcome = 'abandoned' FROM claimed c
+        WHERE t.practice_id = c.practice_id AND t.message_id = c.id AND t.ended_at IS NULL
+        RETURNING t.message_id, t.number
+    ), opened AS (
+        INSERT INTO attempt (practice_id, message_id, number, worker, lease_until)
+        SELECT practice_id, id, attempts, $2, due_at FROM claimed
+    )
+    SELECT claimed.*, now() AS now,
+        ARRAY(SELECT number FROM abandoned WHERE abandoned.message_id = claimed.id) AS abandoned
+    FROM claimed ORDER BY claimed.place
+"""
+
+
+async def claim_due(
+    connection: Connection,
+    sealer: Sealer,
+    lane: Lane,
+    worker: str,
+    lease: timedelta,
+    limit: int,
+    *,
+    bulk: bool = True,
+) -> Sequence[Claim]:
+    """Claims up to `limit` messages of a lane that are due and that nobody else has: single ones first, then those of
+    a bulk (none of them unless `bulk`), the longest due first. What `claim` says of one holds for each."""
+    rows = await connection.fetch(
+        "WITH due AS MATERIALIZED ("
+        "SELECT d.id, row_number() OVER () AS place FROM (SELECT id FROM message "
+        "WHERE practice_id = $1 AND account_id = $4 AND verdict = 'queued' AND due_at <= now() AND (NOT bulk OR $6) "
+        "ORDER BY bulk, due_at LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED) d)" + _CLAIM,
+        lane.practice_id,
+        worker,
+        lease,
+        lane.account_id,
+        limit,
+        bulk,
+    )
+    return await _claims(connection, sealer, lane.practice_id, rows)
 
 
 async def claim(
     connection: Connection, sealer: Sealer, practice_id: PracticeId, message_id: UUID, worker: str, lease: timedelta
 ) -> Claim | None:
-    """Claims a message that is due; None when it isn't, or another worker has it.
+    """Claims one message that is due; None when it isn't, or another worker has it.
 
     An earlier attempt whose lease ended without an outcome is recorded as ambiguous. Must be committed before
     the wire is touched.
     """
-    row = await connection.fetchrow(
-        """
-        WITH claimed AS (
-            UPDATE message m SET attempts = m.attempts + 1, due_at = now() + $4
-            FROM sending_account a, patient p
-            WHERE m.practice_id = $1 AND m.id = $2 AND m.verdict = 'queued' AND m.due_at <= now()
-                AND a.practice_id = m.practice_id AND a.id = m.account_id
-                AND p.practice_id = m.practice_id AND p.id = m.patient_id
-            RETURNING m.*, a.provider, a.from_name, a.from_email, a.reply_to, p.name AS patient_name,
-                a.credentials_refused_at IS NOT NULL AS account_refused
-        ), abandoned AS (
-            UPDATE attempt t SET ended_at = now(), outcome = 'abandoned' FROM claimed c
-            WHERE t.practice_id = c.practice_id AND t.message_id = c.id AND t.ended_at IS NULL
-            RETURNING t.number
-        ), opened AS (
-            INSERT INTO attempt (practice_id, message_id, number, worker, lease_until)
-            SELECT practice_id, id, attempts, $3, due_at FROM claimed
-        )
-        SELECT claimed.*, now() AS now, ARRAY(SELECT number FROM abandoned) AS abandoned FROM claimed
-        """,
-        practice_id,
-        message_id,
-        worker,
-        lease,
+    rows = await connection.fetch(
+        "WITH due AS MATERIALIZED (SELECT $4::uuid AS id, 1 AS place)" + _CLAIM, practice_id, worker, lease, message_id
     )
-    if row is None:
-        return None
+    claims = await _claims(connection, sealer, practice_id, rows)
+    return claims[0] if claims else None
+
+
+async def _claims(
+    connection: Connection, sealer: Sealer, practice_id: PracticeId, rows: Sequence[asyncpg.Record]
+) -> Sequence[Claim]:
     lost = [
-        _own_event(EventKind.ATTEMPT_AMBIGUOUS, f"attempt/{number}/abandoned", row["now"], "attempt abandoned")
+        Matched(row["id"], event, EventSource.ATTEMPT, event.occurred_at)
+        for row in rows
         for number in row["abandoned"]
+        for event in [
+            _own_event(EventKind.ATTEMPT_AMBIGUOUS, f"attempt/{number}/abandoned", row["now"], "attempt abandoned")
+        ]
     ]
-    await record_events(connection, practice_id, [_matched(row["id"], event) for event in lost])
+    await record_events(connection, practice_id, lost)
+    return [_claim(sealer, practice_id, row) for row in rows]
+
+
+def _claim(sealer: Sealer, practice_id: PracticeId, row: asyncpg.Record) -> Claim:
     try:
         body = open_body(sealer, practice_id, row["id"], row["body"])
     except SealBroken:
@@ -134,7 +204,55 @@ async def claim(
         first_due=row["scheduled_at"] or row["queued_at"],
         started_at=row["now"],
         account_refused=row["account_refused"],
+        bulk=row["bulk"],
     )
+
+
+async def finish_all(
+    connection: Connection, practice_id: PracticeId, endings: Sequence[Ending]
+) -> set[tuple[MessageId, int]]:
+    """Writes what came of attempts of one practice, in one transaction with their evidence.
+
+    Each is checked against its own fencing token. Returns message and attempt number of those that were written;
+    the others' leases were lost and another attempt has begun, so nothing was.
+    """
+    # The messages are locked before their attempts, as a claim does it, or the two would wait for each other; and
+    # in the order of their ids, or two that write would.
+    rows = await connection.fetch(
+        "WITH ended AS MATERIALIZED (SELECT * FROM unnest($2::uuid[], $3::integer[], $4::text[]) "
+        "AS n(message_id, number, outcome)), "
+        "locked AS MATERIALIZED (SELECT id FROM message WHERE practice_id = $1 AND id = ANY($2::uuid[]) "
+        "ORDER BY id FOR NO KEY UPDATE) "
+        "UPDATE attempt t SET ended_at = now(), outcome = ended.outcome::attempt_outcome "
+        "FROM locked JOIN ended ON ended.message_id = locked.id "
+        "WHERE t.practice_id = $1 AND t.message_id = locked.id AND t.number = ended.number AND t.ended_at IS NULL "
+        "RETURNING t.message_id, t.number",
+        practice_id,
+        [ending.claim.message_id for ending in endings],
+        [ending.claim.number for ending in endings],
+        [ending.outcome.value for ending in endings],
+    )
+    written = {(row["message_id"], row["number"]) for row in rows}
+    kept = [ending for ending in endings if (ending.claim.message_id, ending.claim.number) in written]
+    # Where it is over, the event ends the trying; a row is not written twice for that.
+    telling = [ending for ending in kept if ending.due_at or ending.provider_message_id]
+    if telling:
+        await connection.execute(
+            "UPDATE message m SET due_at = CASE WHEN m.verdict = 'queued' THEN n.due_at END, "
+            "provider_message_id = coalesce(n.theirs, m.provider_message_id), changed_xid = pg_current_xact_id() "
+            "FROM unnest($2::uuid[], $3::integer[], $4::timestamptz[], $5::text[]) AS n(id, number, due_at, theirs) "
+            "WHERE m.practice_id = $1 AND m.id = n.id AND m.attempts = n.number",
+            practice_id,
+            [ending.claim.message_id for ending in telling],
+            [ending.claim.number for ending in telling],
+            [ending.due_at for ending in telling],
+            [ending.provider_message_id for ending in telling],
+        )
+    await record_events(connection, practice_id, [_matched(ending.claim.message_id, ending.event) for ending in kept])
+    for ending in telling:
+        if ending.provider_message_id is not None:
+            await join_parked(connection, practice_id, ending.claim.message_id)
+    return written
 
 
 async def finish(
@@ -146,37 +264,29 @@ async def finish(
     provider_message_id: str | None = None,
     due_at: datetime | None = None,
 ) -> bool:
-    """Writes what came of an attempt, in one transaction with its evidence.
+    """What `finish_all` does, for one attempt; False, and nothing written, when the lease was lost."""
+    ending = Ending(claimed, outcome, event, provider_message_id, due_at)
+    return bool(await finish_all(connection, claimed.practice_id, [ending]))
 
-    `due_at` is when to try again; None when it's over. False, and nothing written, when the lease was lost and
-    another attempt has begun.
-    """
-    # The message is locked before its attempt, as a claim does it, or the two would wait for each other.
-    ended = await connection.fetchval(
-        "WITH locked AS MATERIALIZED (SELECT id FROM message WHERE practice_id = $1 AND id = $2 FOR NO KEY UPDATE) "
-        "UPDATE attempt t SET ended_at = now(), outcome = $4 FROM locked "
-        "WHERE t.practice_id = $1 AND t.message_id = locked.id AND t.number = $3 AND t.ended_at IS NULL RETURNING true",
-        claimed.practice_id,
-        claimed.message_id,
-        claimed.number,
-        outcome.value,
-    )
-    if not ended:
-        return False
+
+async def put_back(
+    connection: Connection, practice_id: PracticeId, claims: Sequence[Claim], due_at: datetime | None = None
+) -> None:
+    """Gives up claims for which the wire was never touched: due again at the time given, or at once, with no evidence
+    of an attempt. Those whose lease was lost are left alone."""
     await connection.execute(
-        "UPDATE message SET due_at = CASE WHEN verdict = 'queued' THEN $4::timestamptz END, "
-        "provider_message_id = coalesce($5, provider_message_id), changed_xid = pg_current_xact_id() "
-        "WHERE practice_id = $1 AND id = $2 AND attempts = $3",
-        claimed.practice_id,
-        claimed.message_id,
-        claimed.number,
+        "WITH locked AS MATERIALIZED (SELECT m.id, m.attempts FROM message m "
+        "JOIN unnest($2::uuid[], $3::integer[]) AS n(id, number) ON n.id = m.id AND n.number = m.attempts "
+        "WHERE m.practice_id = $1 ORDER BY m.id FOR NO KEY UPDATE OF m), "
+        "ended AS (UPDATE attempt t SET ended_at = now(), outcome = 'deferred' FROM locked WHERE t.practice_id = $1 "
+        "AND t.message_id = locked.id AND t.number = locked.attempts AND t.ended_at IS NULL RETURNING t.message_id) "
+        "UPDATE message m SET due_at = coalesce($4, now()) FROM ended "
+        "WHERE m.practice_id = $1 AND m.id = ended.message_id AND m.verdict = 'queued'",
+        practice_id,
+        [claimed.message_id for claimed in claims],
+        [claimed.number for claimed in claims],
         due_at,
-        provider_message_id,
     )
-    await record_events(connection, claimed.practice_id, [_matched(claimed.message_id, event)])
-    if provider_message_id is not None:
-        await join_parked(connection, claimed.practice_id, claimed.message_id)
-    return True
 
 
 async def find_queued(connection: Connection, practice_id: PracticeId, patient_id: UUID) -> Sequence[MessageId]:

@@ -6,7 +6,7 @@ costs a sweeper's round and nothing else, so nothing here raises when it is down
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -17,7 +17,7 @@ import structlog
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
-from mail.ids import MessageId, PracticeId
+from mail.ids import AccountId, PracticeId
 
 SEND: Final = "send"
 APPLY: Final = "apply"
@@ -46,12 +46,12 @@ class Jobs:
         self._quiet_until = 0.0
         self._apply_slot = 0
 
-    async def send(self, practice_id: PracticeId, message_ids: Sequence[MessageId], at: datetime | None = None) -> None:
-        """Has messages sent now, or at the time given when that is within the hour; later ones are the sweeper's."""
+    async def send(self, practice_id: PracticeId, account_id: AccountId, at: datetime | None = None) -> None:
+        """Has an account's due messages sent, however many, now or at the time given when that is within the hour;
+        later ones are the sweeper's."""
         if at is not None and at > datetime.now(UTC) + timedelta(hours=1):
             return
-        for message_id in message_ids:
-            await self._enqueue(SEND, str(practice_id), str(message_id), defer_until=at)
+        await self._enqueue(SEND, str(practice_id), str(account_id), defer_until=at)
 
     async def apply(self) -> None:
         """Has the inbox applied. Calls within 20 ms share a job, which starts after the last of them."""

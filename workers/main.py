@@ -13,16 +13,20 @@ from uuid import UUID
 import orjson
 import structlog
 from arq.worker import Worker, func
+from prometheus_client import start_http_server
 from redis.exceptions import RedisError
 
 from db.migrate import check_migrated
+from db.outbox import Lane
 from db.pool import Database, PoolSize
 from db.sealing import Sealer
-from mail.ids import PracticeId
+from mail.ids import AccountId, PracticeId
 from workers import jobs
 from workers.apply import Applier
 from workers.confirm import Confirmer
 from workers.jobs import Jobs
+from workers.lanes import Lanes
+from workers.outcomes import Outcomes
 from workers.reconcile import Reconciler
 from workers.send import Sender
 from workers.sweep import Sweeper
@@ -41,8 +45,9 @@ class WorkerConfig:
     the sweeper's rounds are, `poll_delay` in seconds how soon arq sees a job. `sns_url` stands in for AWS's own hosts
     of SNS: for a sandbox. `allowed_networks` are reached besides the internet. `ask_after` is how long an answer may
     take before the ESP is asked for it, `look_every` how far apart the looks are that a worker takes at one account.
-    `retention` is how long stored webhooks and parked events are kept; None keeps all.
-    `patience` is how many seconds to wait at the start for a Postgres that isn't up."""
+    `retention` is how long stored webhooks and parked events are kept; None keeps all. `patience` is how many seconds
+    to wait at the start for a Postgres that isn't up. `metrics` is where Prometheus reads the worker's: address and
+    port."""
 
     database_url: str
     redis_url: str
@@ -57,6 +62,7 @@ class WorkerConfig:
     allowed_networks: tuple[Network, ...] = ()
     retention: timedelta | None = None
     patience: float = 0
+    metrics: tuple[str, int] | None = None
 
 
 async def run_worker(config: WorkerConfig, stop: asyncio.Event) -> None:
@@ -77,7 +83,8 @@ async def run_worker(config: WorkerConfig, stop: asyncio.Event) -> None:
         stack.push_async_callback(client.aclose, close_connection_pool=True)
         hurry = Jobs(client, enabled=config.enqueue)
         name = f"{socket.gethostname()}:{os.getpid()}"
-        sender = Sender(database, config.sealer, hurry, http, smtp, worker=name, lease=config.lease)
+        sender = Sender(http, smtp, lease=config.lease)
+        lanes = Lanes(database, config.sealer, sender, Outcomes(database, hurry), worker=name, lease=config.lease)
         confirmer = Confirmer(database, config.sealer, hurry, http, config.sweep_interval)
         applier = Applier(database, config.sealer, hurry, confirmer.wake)
         reconciler = Reconciler(
@@ -89,11 +96,17 @@ async def run_worker(config: WorkerConfig, stop: asyncio.Event) -> None:
             look_every=config.look_every,
             interval=config.sweep_interval,
         )
-        sweeper = Sweeper(database, sender, applier, config.sweep_interval, retention=config.retention)
+        sweeper = Sweeper(database, lanes, applier, config.sweep_interval, retention=config.retention)
+        if config.metrics is not None:
+            address, port = config.metrics
+            metrics, _ = start_http_server(port, address)
+            stack.callback(metrics.server_close)
+            stack.callback(metrics.shutdown)
         _log.info("worker is ready", worker=name)
         tasks = [
             asyncio.create_task(sweeper.run(stop), name="sweeper"),
-            asyncio.create_task(_run_jobs(config, sender, applier, stop), name="jobs"),
+            asyncio.create_task(lanes.run(stop), name="lanes"),
+            asyncio.create_task(_run_jobs(config, lanes, applier, stop), name="jobs"),
             asyncio.create_task(confirmer.run(stop), name="confirmer"),
             asyncio.create_task(reconciler.run(stop), name="reconciler"),
         ]
@@ -121,12 +134,12 @@ async def _open_database(
     return opening.result()
 
 
-async def _run_jobs(config: WorkerConfig, sender: Sender, applier: Applier, stop: asyncio.Event) -> None:
+async def _run_jobs(config: WorkerConfig, lanes: Lanes, applier: Applier, stop: asyncio.Event) -> None:
     """Runs arq until `stop`, and again whenever Valkey went away and came back."""
 
-    async def send(ctx: dict[str, Any], practice_id: str, message_id: str) -> None:
+    async def send(ctx: dict[str, Any], practice_id: str, account_id: str) -> None:
         with _surviving(jobs.SEND):
-            await sender.send(PracticeId(UUID(practice_id)), UUID(message_id))
+            lanes.wake(Lane(PracticeId(UUID(practice_id)), AccountId(UUID(account_id))))
 
     async def apply(ctx: dict[str, Any]) -> None:
         with _surviving(jobs.APPLY):

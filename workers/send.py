@@ -1,28 +1,23 @@
-"""Sends one message: claim, hand over, write what came of it.
+"""One attempt to send a message: hands it over and says what came of it.
 
-The claim is committed before the wire is touched and the outcome after; between the two a crash leaves an attempt
-without an outcome, which the next claim finds and explains.
+The claim is committed before (see workers.lanes) and the outcome after (workers.outcomes); between the two a crash
+leaves an attempt without an outcome, which the next claim finds and explains.
 """
 
 import asyncio
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import assert_never
-from uuid import UUID
+from typing import Final, assert_never
 
 import structlog
 
-from db import accounts, outbox
-from db.account_health import clear_refusal, note_refusal
 from db.errors import SealBroken
-from db.outbox import AttemptOutcome, Claim
-from db.pool import Connection, Database
-from db.sealing import Sealer
+from db.outbox import AttemptOutcome, Claim, Ending
 from mail.errors import MailError
 from mail.event import Event, EventKind
 from mail.failure import Failure, FailureKind
-from mail.ids import PracticeId
 from mail.message import Email
 from mail.providers import provider
 from mail.providers.base import Accepted, Answer, Refused, TryAgain
@@ -30,10 +25,11 @@ from mail.retry import next_attempt
 from mail.servers import smtp_server
 from mail.status import AccountKind
 from workers.errors import TransportAmbiguous, TransportRefused, TransportUnavailable
-from workers.jobs import Jobs
 from workers.transports.http import HttpTransport
 from workers.transports.smtp import SmtpTransport
 
+_UNTOLD_WAIT: Final = timedelta(seconds=2)
+"""Where an ESP answers that there were too many requests, and not how long to wait."""
 _log = structlog.get_logger("carepost.send")
 
 
@@ -49,37 +45,32 @@ class _Outcome:
     provider_message_id: str | None = None
     due_at: datetime | None = None
     refusal: str | None = None
+    pause: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """What came of an attempt. `refusal` is what was said when the account itself is refused; `is_down` says that the
+    next email through the account would fail likewise, `pause` that we were asked to wait."""
+
+    ending: Ending
+    refusal: str | None
+    is_down: bool
+    pause: timedelta | None
 
 
 class Sender:
-    """Sends messages that are due. `lease` is how long a claim holds; handing over takes less than two thirds."""
+    """Hands over what is claimed. `lease` is how long a claim holds; handing over takes less than two thirds."""
 
-    def __init__(
-        self,
-        database: Database,
-        sealer: Sealer,
-        jobs: Jobs,
-        http: HttpTransport,
-        smtp: SmtpTransport,
-        *,
-        worker: str,
-        lease: timedelta,
-    ) -> None:
-        self._database = database
-        self._sealer = sealer
-        self._jobs = jobs
+    def __init__(self, http: HttpTransport, smtp: SmtpTransport, *, lease: timedelta) -> None:
         self._http = http
         self._smtp = smtp
-        self._worker = worker
         self._lease = lease
 
-    async def send(self, practice_id: PracticeId, message_id: UUID) -> None:
-        """Sends a message if it is due and nobody else has it; safe to call twice."""
-        async with self._database.tenant(practice_id) as connection:
-            claim = await outbox.claim(connection, self._sealer, practice_id, message_id, self._worker, self._lease)
-            if claim is None:
-                return
-        result = await self._attempt(claim)
+    async def attempt(self, claim: Claim, credentials: Mapping[str, str] | None) -> Attempted:
+        """Hands the email over and says what came of it; raises nothing. `credentials` is None when their seal doesn't
+        open."""
+        result = await self._attempt(claim, credentials)
         event = Event(
             kind=result.kind,
             occurred_at=datetime.now(UTC),
@@ -87,30 +78,14 @@ class Sender:
             failure=result.failure,
             detail=result.detail,
         )
-        async with self._database.tenant(practice_id) as connection:
-            kept = await outbox.finish(
-                connection,
-                claim,
-                result.outcome,
-                event,
-                provider_message_id=result.provider_message_id,
-                due_at=result.due_at,
-            )
-            if kept:
-                await _note_account(connection, claim, result)
-        if not kept:
-            _log.warning("lease was lost; outcome discarded", message=str(claim.message_id), attempt=claim.number)
-            return
-        await self._jobs.announce(practice_id)
-        if result.due_at is not None:
-            await self._jobs.send(practice_id, [claim.message_id], at=result.due_at)
+        ending = Ending(claim, result.outcome, event, result.provider_message_id, result.due_at)
+        return Attempted(ending, result.refusal, _is_down(result), result.pause)
 
-    async def _attempt(self, claim: Claim) -> _Outcome:
-        """Hands the email over and says what came of it; raises nothing."""
+    async def _attempt(self, claim: Claim, credentials: Mapping[str, str] | None) -> _Outcome:
         refusal: str | None = None
         try:
             async with asyncio.timeout((self._lease * 2 / 3).total_seconds()):
-                answer, refusal = await self._hand_over(claim)
+                answer, refusal = await self._hand_over(claim, credentials)
         except TransportRefused as error:
             answer, refusal = Refused(error.failure), _refusal(error.failure)
         except TransportUnavailable as error:
@@ -141,15 +116,15 @@ class Sender:
                     AttemptOutcome.REFUSED, EventKind.FAILED, answer.failure, "refused for good", refusal=refusal
                 )
             case TryAgain():
-                return replace(self._again(claim, answer.failure, asked=answer.after), refusal=refusal)
+                again = self._again(claim, answer.failure, asked=answer.after)
+                return replace(again, refusal=refusal, pause=answer.after)
         assert_never(answer)
 
-    async def _hand_over(self, claim: Claim) -> tuple[Answer, str | None]:
+    async def _hand_over(self, claim: Claim, credentials: Mapping[str, str] | None) -> tuple[Answer, str | None]:
         """The answer, and what was said where the account itself is refused."""
-        if claim.body is None:
-            raise SealBroken("The email was sealed with a key that is not among SECRET_KEY.")
-        async with self._database.tenant(claim.practice_id) as connection:
-            credentials = await accounts.read_credentials(connection, self._sealer, claim.practice_id, claim.account_id)
+        if claim.body is None or credentials is None:
+            what = "account" if claim.body else "email"
+            raise SealBroken(f"The {what} was sealed with a key that is not among SECRET_KEY.")
         email = Email(
             id=claim.message_id,
             sender=claim.sender,
@@ -169,6 +144,8 @@ class Sender:
         esp = provider(claim.provider or "")
         response = await self._http.send(esp.send_request(email, credentials))
         answer = esp.read_answer(response)
+        if response.status == 429 and isinstance(answer, TryAgain) and answer.after is None:
+            answer = TryAgain(answer.failure, _UNTOLD_WAIT)
         return answer, None if isinstance(answer, Accepted) else _refusal(answer.failure, response.status)
 
     def _again(
@@ -195,12 +172,12 @@ def _refusal(failure: Failure, status: int | None = None) -> str | None:
     return None
 
 
-async def _note_account(connection: Connection, claim: Claim, result: _Outcome) -> None:
-    """Notes on the account that it is refused, or that it no longer is."""
-    if result.refusal is not None:
-        await note_refusal(connection, claim.practice_id, claim.account_id, result.refusal, claim.started_at)
-    elif result.outcome is AttemptOutcome.ACCEPTED and claim.account_refused:
-        await clear_refusal(connection, claim.practice_id, claim.account_id)
+def _is_down(result: _Outcome) -> bool:
+    """Whether the failure is the account's or its server's, which the next email would meet too."""
+    if result.outcome is AttemptOutcome.ACCEPTED or result.failure is None:
+        return False
+    unreachable = result.failure.kind is FailureKind.UNREACHABLE or result.failure.smtp_code == 421
+    return unreachable or (result.refusal is not None and result.due_at is not None)
 
 
 def _is_idempotent(claim: Claim) -> bool:

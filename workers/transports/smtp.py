@@ -15,7 +15,7 @@ import aiosmtplib
 
 from mail.failure import Failure, FailureKind, failure_from_reply, one_line
 from mail.message import Email
-from mail.mime import render
+from mail.mime import is_rendered, render
 from mail.providers.base import Accepted, Answer, Refused, TryAgain
 from mail.servers import AccessToken, Security, SmtpServer, read_token, token_request
 from workers.errors import TransportAmbiguous, TransportUnavailable
@@ -26,6 +26,7 @@ CONNECTIONS_PER_SERVER: Final = 4
 _TIMEOUT: Final = 30.0
 _IDLE_LIMIT: Final = 30.0
 _TOKEN_MARGIN: Final = 60.0
+_LONG: Final = 50_000
 
 
 @dataclass(slots=True)
@@ -80,7 +81,7 @@ class SmtpTransport:
 
     async def send(self, server: SmtpServer, email: Email, *, within: timedelta) -> Answer:
         """What the server said. Raises `TransportUnavailable` and `TransportAmbiguous`."""
-        parcel = _Parcel(email, render(email))
+        parcel = _Parcel(email, await _rendered(email))
         try:
             async with asyncio.timeout(within.total_seconds()):
                 return await self._send(server, parcel)
@@ -177,6 +178,13 @@ class SmtpTransport:
             raise TransportUnavailable(token)
         self._tokens[server] = (token, time.monotonic() + token.seconds - _TOKEN_MARGIN)
         return token
+
+
+async def _rendered(email: Email) -> bytes:
+    """The email as bytes. The longest take seconds, during which other emails go on."""
+    if len(email.text) + len(email.html or "") < _LONG or is_rendered(email.text, email.html):
+        return render(email)
+    return await asyncio.to_thread(render, email)
 
 
 async def _greet(client: aiosmtplib.SMTP) -> None:

@@ -212,6 +212,7 @@ async def test_the_dispatcher_is_granted_ids_and_times_and_nothing_else(
         "WHERE grantee = 'carepost_dispatcher'"
     )
     assert sorted((row["table_name"], row["column_name"], row["privilege_type"]) for row in rows) == [
+        ("message", "account_id", "SELECT"),
         ("message", "due_at", "SELECT"),
         ("message", "id", "SELECT"),
         ("message", "practice_id", "SELECT"),

@@ -10,7 +10,15 @@ import pytest
 from db import outbox
 from db.accounts import Account
 from db.messages import Message, find_messages
-from db.outbox import AttemptOutcome, Claim, cancel, claim, find_due, finish
+from db.outbox import (
+    AttemptOutcome,
+    Claim,
+    Lane,
+    cancel,
+    claim,
+    find_due,
+    finish,
+)
 from db.parked import match_events
 from db.patients import Patient
 from db.pool import Connection, Database, PoolSize
@@ -115,16 +123,17 @@ async def test_a_claim_carries_everything_that_the_transport_needs(
         first_due=queued_at,
         started_at=claimed.started_at,
         account_refused=False,
+        bulk=False,
     )
 
 
 async def test_a_message_is_due_until_it_is_claimed_and_again_when_the_lease_ends(
     database: Database, practice: Practice, message_id: MessageId
 ) -> None:
-    due = [outbox.Due(practice.id, message_id)]
-    assert await find_due(database.dispatcher, 10) == due
+    message = await read(database, practice, message_id)
+    assert await find_due(database.dispatcher) == [Lane(practice.id, message.account_id)]
     assert await take(database, practice, message_id, HOUR)
-    assert await find_due(database.dispatcher, 10) == []
+    assert await find_due(database.dispatcher) == []
     assert await take(database, practice, message_id) is None
 
 
@@ -164,7 +173,7 @@ async def test_a_lease_that_ended_still_counts_while_nobody_else_has_begun(
     assert await end(database, slow, EventKind.ACCEPTED, provider_message_id="theirs")
     assert await attempts(owner, message_id) == [(1, "accepted")]
     assert await take(database, practice, message_id) is None
-    assert await find_due(database.dispatcher, 10) == []
+    assert await find_due(database.dispatcher) == []
 
 
 async def test_an_end_is_written_once(database: Database, practice: Practice, message_id: MessageId) -> None:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import httpx2
 import pytest
 
 from db.accounts import Account
@@ -13,7 +14,10 @@ SILENT = "silent@sandbox.example"
 
 async def through(desk: Desk) -> tuple[Account, str]:
     """An account of a sandbox ESP that posts no events, so that what is seen is the sending's."""
-    return await desk.stack.esp(desk.practice, desk.client.http.base_url.__str__().rstrip("/"), webhook_urls=[])
+    account, url = await desk.stack.esp(desk.practice, str(desk.client.http.base_url).rstrip("/"))
+    async with httpx2.AsyncClient(base_url=url, headers={"authorization": "Bearer SG.sandbox"}) as client:
+        (await client.patch("/v3/user/webhooks/event/settings", json={"enabled": False})).raise_for_status()
+    return account, url
 
 
 async def test_an_esp_that_is_out_of_order_is_tried_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

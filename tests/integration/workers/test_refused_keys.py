@@ -66,11 +66,11 @@ async def test_the_next_send_that_is_accepted_takes_it_back(desk: Desk) -> None:
 
 async def test_a_limit_of_the_moment_and_a_bad_email_say_nothing_of_the_key(desk: Desk) -> None:
     account, esp_url = await through(desk)
-    await faults(esp_url, {"send_status": 429, "retry_after": 60}, {"send_status": 413})
+    await faults(esp_url, {"send_status": 413}, {"send_status": 429, "retry_after": 60})
     first = await desk.write(account, "silent@sandbox.example")
     await desk.stack.worker(sweep_interval=OFTEN)
-    await desk.explained(first, "RETRYING")
-    await desk.reaches(await desk.write(account, "silent@sandbox.example"), "FAILED")
+    await desk.reaches(first, "FAILED")
+    await desk.explained(await desk.write(account, "silent@sandbox.example"), "RETRYING")
     assert (await Watcher(desk).health())["credentialsRefusedAt"] is None
 
 

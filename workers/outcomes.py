@@ -1,0 +1,109 @@
+"""Writes what came of attempts: those that end within a few milliseconds of each other by one transaction."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from db import outbox
+from db.account_health import clear_refusal, note_refusal
+from db.outbox import AttemptOutcome, Ending
+from db.pool import Connection, Database
+from mail.ids import PracticeId
+from workers.jobs import Jobs
+
+_TOGETHER: Final = 0.005
+"""Seconds that an outcome waits for those of other attempts that are under way; a lone one waits for nothing."""
+_AT_MOST: Final = 100
+_log = structlog.get_logger("carepost.send")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt that ended. `refusal` is what the ESP or server said when it refused the account itself, whatever the
+    email. `written` is called in any case once the outcome is stored or lost."""
+
+    ending: Ending
+    refusal: str | None
+    written: Callable[[], None]
+
+
+class Outcomes:
+    """Takes outcomes as they come; one writer a practice at a time."""
+
+    def __init__(self, database: Database, jobs: Jobs) -> None:
+        self._database = database
+        self._jobs = jobs
+        self._waiting: dict[PracticeId, list[Ended]] = {}
+        self._writers: set[asyncio.Task[None]] = set()
+
+    def add(self, ended: Ended, *, more_to_come: bool) -> None:
+        """Has an outcome written; with `more_to_come` it may wait a moment for others."""
+        practice_id = ended.ending.claim.practice_id
+        waiting = self._waiting.get(practice_id)
+        if waiting is not None:
+            waiting.append(ended)
+            return
+        self._waiting[practice_id] = [ended]
+        writer = asyncio.create_task(self._write_all(practice_id, patient=more_to_come))
+        self._writers.add(writer)
+        writer.add_done_callback(self._writers.discard)
+
+    async def drain(self) -> None:
+        """Returns once all that was added is written."""
+        while self._writers:
+            await asyncio.wait(self._writers)
+
+    async def _write_all(self, practice_id: PracticeId, *, patient: bool) -> None:
+        while self._waiting[practice_id]:
+            if patient and len(self._waiting[practice_id]) < _AT_MOST:
+                await asyncio.sleep(_TOGETHER)
+            batch = self._waiting[practice_id][:_AT_MOST]
+            del self._waiting[practice_id][:_AT_MOST]
+            if not await self._try_to_write(practice_id, batch) and len(batch) > 1:
+                for ended in batch:  # one that can't be written keeps no other from it
+                    await self._try_to_write(practice_id, [ended])
+            for ended in batch:
+                ended.written()
+        del self._waiting[practice_id]
+
+    async def _try_to_write(self, practice_id: PracticeId, batch: Sequence[Ended]) -> bool:
+        try:
+            await self._write(practice_id, batch)
+        except Exception as error:
+            # Their leases end, and the next attempts note that these came to no known end.
+            _log.exception("outcomes could not be written", count=len(batch), error=type(error).__name__)
+            return False
+        return True
+
+    async def _write(self, practice_id: PracticeId, batch: Sequence[Ended]) -> None:
+        async with self._database.tenant(practice_id) as connection:
+            endings = [ended.ending for ended in batch]
+            kept = await outbox.finish_all(connection, practice_id, endings)
+            for ended in batch:
+                if _token(ended.ending) in kept:
+                    await _note_account(connection, ended)
+        for ending in endings:
+            if _token(ending) not in kept:
+                _log.warning(
+                    "lease was lost; outcome discarded",
+                    message=str(ending.claim.message_id),
+                    attempt=ending.claim.number,
+                )
+        if kept:
+            await self._jobs.announce(practice_id)
+
+
+def _token(ending: Ending) -> tuple[object, int]:
+    return ending.claim.message_id, ending.claim.number
+
+
+async def _note_account(connection: Connection, ended: Ended) -> None:
+    """Notes on the account that it is refused, or that it no longer is."""
+    claim = ended.ending.claim
+    if ended.refusal is not None:
+        await note_refusal(connection, claim.practice_id, claim.account_id, ended.refusal, claim.started_at)
+    elif ended.ending.outcome is AttemptOutcome.ACCEPTED and claim.account_refused:
+        await clear_refusal(connection, claim.practice_id, claim.account_id)
