@@ -3,12 +3,13 @@
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+from api.auth import Role
 from api.graphql.ids import event_cursor, global_id
 from db.practices import Practice
 from mail.event import EventKind
 from mail.status import AccountKind
 from tests.integration.api.evidence import Evidence, make_messages
-from tests.support.practice import make_account, make_message, make_patient
+from tests.support.practice import make_account, make_delivery, make_message, make_patient
 from tests.support.stack import GraphQLClient, Stack
 
 NODE = """query ($id: ID!) { node(id: $id) { __typename id
@@ -58,8 +59,11 @@ async def test_node_finds_every_type_by_its_id(stack: Stack, practice: Practice,
             "detail": "",
         },
     }
+    delivery = await make_delivery(stack.database, practice, account.id)
+    expected[global_id("WebhookDelivery", delivery)] = {"__typename": "WebhookDelivery"}
+    admin = await stack.client(await stack.api(), practice, Role.ADMIN)
     for key, node in expected.items():
-        assert (await client(NODE, id=key))["node"] == {**node, "id": key}
+        assert (await admin(NODE, id=key))["node"] == {**node, "id": key}
     implementing = await client('{ __type(name: "Node") { possibleTypes { name } } }')
     names = {each["name"] for each in implementing["__type"]["possibleTypes"]}
     assert names == {node["__typename"] for node in expected.values()}
