@@ -11,7 +11,8 @@ import redis.asyncio
 from db.migrate import migrate
 from db.sealing import Sealer
 
-OWN_SEALER = Sealer(["the secret key of the tests, long enough to be taken"])
+OWN_KEY = "the secret key of the tests: long enough to be taken"
+OWN_SEALER = Sealer([OWN_KEY])
 _TEMPLATE = "carepost_template"
 
 

@@ -140,7 +140,8 @@ async def test_every_field_with_an_id_or_cursor_gives_nothing_of_another_practic
     seen = await theirs("{ messages { liveCursor nodes { events { nodes { id occurredAt } } } } }")
     [their_event] = seen["messages"]["nodes"][0]["events"]["nodes"]
     own = await make_patient(stack.database, practice)
-    await make_account(stack.database, practice)
+    own_account = await make_account(stack.database, practice)
+    [own_message] = await make_messages(stack.database, practice, own, own_account.id, 1)
 
     nodes = {
         "Patient": global_id("Patient", patient.id),
@@ -193,6 +194,19 @@ async def test_every_field_with_an_id_or_cursor_gives_nothing_of_another_practic
         answer = await client.raw(f"query ($own: ID!, {declared}) {{ patient(id: $own) {{ {body} }} }}", **variables)
         assert CANARY not in str(answer)
 
+    # And whatever else our own objects give by an id or a cursor.
+    mine = {"Patient": own.id, "SendingAccount": own_account.id, "Message": own_message, "Practice": practice.id}
+    for kind, key in mine.items():
+        for name, field in fields_of(SCHEMA.get_type(kind)):
+            for after in foreign["after"]:
+                declared, body, variables = call(name, field, foreign | {"after": [after]})
+                variables["own"] = global_id(kind, key)
+                query = f"query ($own: ID!, {declared}) {{ node(id: $own) {{ ... on {kind} {{ {body} }} }} }}"
+                answer = await client.raw(query, **variables)
+                assert CANARY not in str(answer), query
+                codes = {error["extensions"]["code"] for error in answer.get("errors", [])}
+                assert codes <= {"INVALID_CURSOR"}, answer
+
     async with LiveClient(api, token_for(practice, Role.ADMIN)) as live:
         for name, field in fields_of(SCHEMA.subscription_type):
             called.add(name)
@@ -211,3 +225,28 @@ async def test_every_field_with_an_id_or_cursor_gives_nothing_of_another_practic
     async with stack.database.tenant(other_practice.id) as connection:
         assert await connection.fetchval("SELECT count(*) FROM audit_entry") == 0
         assert await connection.fetchval("SELECT name FROM patient") == CANARY
+
+
+# What a test of isolation gives another practice's value for, by its name; anything else is of a type in SCALARS.
+FOREIGN = {"id", "patientId", "patientIds", "messageId", "messageIds", "accountId", "deliveryId", "after", "since"}
+
+
+def test_every_id_and_cursor_that_the_schema_takes_has_a_foreign_value() -> None:
+    taken: dict[str, str] = {}
+
+    def note(place: str, name: str, kind: Any) -> None:
+        named = get_named_type(kind)
+        if named_like_id(name, kind):
+            taken[name] = place
+        elif not is_input_object_type(named) and not is_enum_type(named):
+            assert named.name in SCALARS, f"{place}: say what a test gives for {named.name}"
+
+    for type_ in SCHEMA.type_map.values():
+        if type_.name.startswith("__"):
+            continue
+        for field_name, field in getattr(type_, "fields", {}).items():
+            for name, argument in getattr(field, "args", {}).items():
+                note(f"{type_.name}.{field_name}", name, argument.type)
+            if is_input_object_type(type_):
+                note(type_.name, field_name, field.type)
+    assert set(taken) == FOREIGN, taken

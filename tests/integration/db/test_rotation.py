@@ -13,9 +13,9 @@ from db.pool import Database
 from db.rotation import SEALED, count_to_seal, seal_anew
 from db.sealing import Sealer
 from tests.integration.db.houses import House
+from tests.support.databases import OWN_KEY as OLD
 from tests.support.practice import make_message
 
-OLD = "the secret key of the tests, long enough to be taken"
 NEW = "a new secret key of the tests, long enough to be taken"
 
 

@@ -33,7 +33,7 @@ from tests.integration.doctor.names import answering
 from tests.support.practice import make_account
 from tests.support.stack import Stack, serving_app
 
-SECRET_KEY = "the secret key of the tests, long enough to be taken"
+SECRET_KEY = "the secret key of the tests: long enough to be taken"
 WITHOUT_COMMA = "a secret key of these processes which is long enough"
 """As it can stand in the environment."""
 WELL: Mapping[str, Sequence[str]] = {

@@ -33,7 +33,7 @@ def settings(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return Settings(
         database_url=stack.database_url,
         redis_url=stack.redis_url,
-        secret_key=("the secret key of the tests, long enough to be taken",),
+        secret_key=("the secret key of the tests: long enough to be taken",),
         allowed_networks=tuple(LOOPBACK),
     )
 
