@@ -56,7 +56,7 @@ def api() -> None:
 @app.command()
 def worker() -> None:
     """A worker alone; any number of them may run."""
-    from carepost.serve import serve_worker
+    from carepost.work import serve_worker
 
     serve_worker(_settings())
 
@@ -333,7 +333,7 @@ def main(run: Callable[[], object] = app) -> None:
     """The program: what went wrong is one line, not a traceback, when we know it."""
     from carepost.machine import AlreadyRunning
     from carepost.processes import ChildFailed
-    from carepost.serve import PortTaken
+    from carepost.supervised import PortTaken
 
     try:
         run()

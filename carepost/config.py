@@ -2,7 +2,7 @@
 
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import Field, IPvAnyNetwork, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -10,7 +10,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from api.config import ApiConfig, Limits, SignIn
 from db.sealing import Sealer
 from mail.status import DEFAULT_TRACKING_START
-from workers.main import WorkerConfig
+
+if TYPE_CHECKING:
+    from workers.main import WorkerConfig
 
 _LIMITS: Final = Limits()
 
@@ -123,7 +125,10 @@ class Settings(BaseSettings):
             sns_url=self.sns_url,
         )
 
-    def worker(self) -> WorkerConfig:
+    def worker(self) -> "WorkerConfig":
+        # Here, and not above: all of what workers need is nothing to the API's process, and to `up`.
+        from workers.main import WorkerConfig
+
         return WorkerConfig(
             database_url=self.needed("database_url", "postgresql://carepost@db.example.com/carepost"),
             redis_url=self.needed("redis_url", "redis://valkey.example.com:6379"),

@@ -18,7 +18,7 @@ from carepost.machine import Machine
 from carepost.processes import Supervisor, told_to_stop
 from carepost.seed import PRACTICE, seed
 from carepost.seed_accounts import ensure_accounts
-from carepost.serve import PortTaken, listen
+from carepost.supervised import PortTaken, listen
 from carepost.tokens import make_token
 from carepost.trickle import trickle as keep_moving
 from carepost.up import at_port_of, start_serving

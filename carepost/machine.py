@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from carepost.config import ConfigError, Settings
 from carepost.processes import Command, Supervisor
-from carepost.serve import SUPERVISED
+from carepost.supervised import SUPERVISED
 from db.migrate import migrate
 
 _RUN: Final = "run.json"

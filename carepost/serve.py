@@ -1,15 +1,12 @@
-"""Serving: the API by uvicorn, the worker, each until told to stop."""
+"""Serving: the API by uvicorn, until told to stop."""
 
-import asyncio
 import contextlib
 import gc
 import os
 import signal
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
-from typing import Final
 
 import uvicorn
 from uvicorn._types import ASGISendEvent
@@ -17,31 +14,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from api.app import create_app
 from carepost.config import Settings
-from workers.main import run_worker
-
-# Of a supervisor to its children; no settings, for nobody sets them.
-SUPERVISED: Final = "CAREPOST_SUPERVISED"
-LISTENER: Final = "CAREPOST_LISTENER"
-
-
-class PortTaken(Exception):
-    """Another program listens there; the text says what to do."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there; port 0 takes a free one. Raises `PortTaken`.
-
-    `up` and `demo` hold it for as long as they run and lend it to the API: what was found free stays theirs, and while
-    the API is started again, requests wait instead of being refused.
-    """
-    try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
-        )
-    except OSError as error:
-        raise PortTaken(
-            f"Port {port} on {host} is taken by another program. Stop it, or choose another: CAREPOST_PORT={port + 1}"
-        ) from error
+from carepost.supervised import LISTENER, listen, on_end_of_stdin
 
 
 def serve_api(settings: Settings) -> None:
@@ -66,7 +39,7 @@ def serve_api(settings: Settings) -> None:
     def leave() -> None:
         server.should_exit = True
 
-    _on_end_of_stdin(leave)
+    on_end_of_stdin(leave)
     with _listener(settings) as listener:
         server.run(sockets=[listener])
 
@@ -110,38 +83,3 @@ class _Server(uvicorn.Server):
             # It may be waiting for Postgres, and has answered nobody yet.
             raise SystemExit(0)
         super().handle_exit(sig, frame)
-
-
-def serve_worker(settings: Settings) -> None:
-    """Works until SIGTERM, SIGINT, or the end of a supervisor's pipe."""
-
-    async def work() -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-
-        def leave() -> None:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(stop.set)
-
-        _on_end_of_stdin(leave)
-        await run_worker(settings.worker(), stop)
-
-    import uvloop
-
-    uvloop.run(work())
-
-
-def _on_end_of_stdin(leave: Callable[[], None]) -> None:
-    """Calls `leave` when a supervisor's pipe ends. Any other stdin (a terminal, /dev/null) says nothing."""
-    if os.environ.get(SUPERVISED) != "1":
-        return
-
-    def wait() -> None:
-        # The descriptor itself: a thread inside sys.stdin's buffer would hold its lock when the interpreter ends.
-        while os.read(0, 4096):
-            pass
-        leave()
-
-    threading.Thread(target=wait, daemon=True).start()

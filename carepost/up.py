@@ -11,7 +11,7 @@ from rich.console import Console
 from carepost.config import Settings
 from carepost.machine import Machine
 from carepost.processes import Command, Supervisor, told_to_stop
-from carepost.serve import LISTENER, listen
+from carepost.supervised import LISTENER, listen
 
 
 async def run_up(settings: Settings) -> None:
