@@ -1,5 +1,6 @@
 """Events applied: what a worker does with stored webhooks of one event each, in batches and one by one, in turn."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -66,8 +67,16 @@ async def run(stage: Stage) -> Sequence[Benchmark]:
     ]
 
 
-async def apply_new(owner: Any, database: Database, applier: Applier, tenant: Tenant, count: int) -> float:
-    """Events a second over `count` webhooks, each of another message of the practice."""
+async def apply_new(
+    owner: Any,
+    database: Database,
+    applier: Applier,
+    tenant: Tenant,
+    count: int,
+    around: contextlib.AbstractContextManager[object] | None = None,
+) -> float:
+    """Events a second over `count` webhooks, each of another message of the practice; `around` holds the applying
+    alone."""
     ids = await owner.fetch(
         "SELECT id FROM message WHERE practice_id = $1 AND account_id = $2 ORDER BY random() LIMIT $3",
         tenant.practice.id,
@@ -92,7 +101,8 @@ async def apply_new(owner: Any, database: Database, applier: Applier, tenant: Te
     await owner.execute("CHECKPOINT")
     before = await owner.fetchval("SELECT count(*) FROM message_event")
     start_at = time.perf_counter()
-    applied = await applier.apply_pending()
+    with around or contextlib.nullcontext():
+        applied = await applier.apply_pending()
     seconds = time.perf_counter() - start_at
     added = await owner.fetchval("SELECT count(*) FROM message_event") - before
     assert (applied, added) == (count, count), (applied, added)

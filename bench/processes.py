@@ -73,7 +73,7 @@ async def serving(name: str, arguments: Sequence[str], environment: Mapping[str,
 async def put_load(server: Server, load: Load, postgres_pid: int) -> Measured:
     """The load, by a process of its own, and the processor time that each answer took of server and Postgres."""
     # The whole run is divided by all of its answers, the warm-up's too.
-    before = (_cpu_seconds(server.pid), _postgres_seconds(postgres_pid))
+    before = (cpu_seconds(server.pid), postgres_seconds(postgres_pid))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.load", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -84,22 +84,22 @@ async def put_load(server: Server, load: Load, postgres_pid: int) -> Measured:
     each = 1e6 / max(1, measured.good + measured.bad)
     return dataclasses.replace(
         measured,
-        server_cpu=each * (_cpu_seconds(server.pid) - before[0]),
-        postgres_cpu=each * (_postgres_seconds(postgres_pid) - before[1]),
+        server_cpu=each * (cpu_seconds(server.pid) - before[0]),
+        postgres_cpu=each * (postgres_seconds(postgres_pid) - before[1]),
     )
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """Processor time of a process so far, with that of its children that have ended; 0 where there is no /proc."""
     fields = _stat(pid)
     return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK") if fields else 0
 
 
-def _postgres_seconds(postmaster: int) -> float:
+def postgres_seconds(postmaster: int) -> float:
     """Processor time of the whole of Postgres."""
     pids = [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
-    return _cpu_seconds(postmaster) + sum(
-        _cpu_seconds(pid) for pid in pids if (fields := _stat(pid)) and int(fields[1]) == postmaster
+    return cpu_seconds(postmaster) + sum(
+        cpu_seconds(pid) for pid in pids if (fields := _stat(pid)) and int(fields[1]) == postmaster
     )
 
 

@@ -1,0 +1,282 @@
+"""`python -m bench scale [SMALL LARGE]`: what an answer, a webhook and an email cost, small and large.
+
+Two databases stand in the same Postgres and take turns. Costs are processor time, of our process and of all of
+Postgres: they say what grows with the rows, whatever else the machine does.
+"""
+
+import contextlib
+import dataclasses
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import asyncpg
+from rich.console import Console
+
+from api.graphql.ids import key_cursor
+from bench import questions, report
+from bench.answers import answer, rows_of
+from bench.applying import apply_new
+from bench.bulk import add_messages
+from bench.figures import Benchmark, Column, Goal, Row
+from bench.load import Load
+from bench.processes import Server, postgres_seconds, put_load, serving
+from bench.questions import Ask, Patient, ask_carepost
+from bench.reads import signed_in
+from bench.stage import Servers, servers
+from bench.webhooks import count_stored, signed_posts
+from bench.world import SECRET_KEY, Size, Tenant, make_world
+from db.ids import uuid7
+from db.messages import Body, NewMessage, insert_messages
+from db.outbox import AttemptOutcome, claim, finish
+from db.pool import Database, PoolSize
+from db.sealing import Sealer
+from mail.event import Event, EventKind
+from mail.ids import MessageId, PracticeId
+from workers import jobs
+from workers.apply import Applier
+from workers.jobs import Jobs
+
+SMALL: Final = 10_000
+LARGE: Final = 10_000_000
+_WORLD: Final = Size(practices=20, patients=10, queried=10)
+_CONNECTIONS: Final = 8
+_DEEP: Final = 10_000
+"""The page of the practice's list that is asked for, or the last one where there are fewer."""
+_BATCH: Final = 1000
+_ASKED: Final = 100
+"""Patients of each practice who are asked for, by chance."""
+_COLUMNS: Final = (Column("both", "us, both"), Column("server", "ours us"), Column("postgres", "Postgres us"))
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """One of the two databases, with the API on it and whom to ask for."""
+
+    name: str
+    servers: Servers
+    tenants: Sequence[Tenant]
+    patients: Sequence[Patient]
+    deep: Mapping[PracticeId, str]
+    api: Server
+
+
+async def main(console: Console, arguments: Sequence[str], *, quick: bool) -> int:
+    """Measures and shows; 1 when a count didn't balance. Otherwise what fails raises."""
+    small, large = [int(each) for each in arguments] if arguments else (SMALL, LARGE // 50 if quick else LARGE)
+    rounds, seconds = (3, 1.0) if quick else (5, 2.0)
+    async with servers() as running, contextlib.AsyncExitStack() as stack:
+        stated = await report.conditions(running.database_url)
+        report.show_conditions(console, stated)
+        ends = [await _end(running, total, stack) for total in (small, large)]
+        found = [
+            await _benchmark(name, ends, rounds, partial(measure, pid=running.postgres_pid))
+            for name, measure in _measures(seconds).items()
+        ]
+    for benchmark in found:
+        report.show(console, benchmark)
+    stated |= {"messages": large, "quick": quick, "load_after": report.load_average()}
+    report.show_summary(console, found)
+    report.save(console, stated, found, "scale")
+    return int(any(benchmark.wrong for benchmark in found))
+
+
+async def _end(running: Servers, total: int, stack: contextlib.AsyncExitStack) -> _End:
+    name = f"carepost_{total}"
+    owner = await asyncpg.connect(running.database_url)
+    await owner.execute(f"CREATE DATABASE {name}")
+    await owner.close()
+    url = urlsplit(running.database_url)._replace(path=f"/{name}").geturl()
+    own = dataclasses.replace(running, database_url=url)
+    tenants = list(await make_world(url, _WORLD))
+    seconds = await add_messages(url, tenants, total)
+    owner = await asyncpg.connect(url)
+    try:
+        size = await owner.fetchval("SELECT pg_size_pretty(pg_database_size(current_database()))")
+        count = await owner.fetchval("SELECT count(*) FROM message")
+        print(f"  {count:,} messages, {size}, filled in {seconds:,.0f} s", flush=True)
+        patients = [patient for tenant in tenants for patient in await _some(owner, tenant)]
+        deep = {tenant.practice.id: await _before_page(owner, tenant) for tenant in tenants}
+    finally:
+        await owner.close()
+    api = await stack.enter_async_context(
+        serving(f"scale {total}", [sys.executable, "-m", "carepost", "api"], own.environment)
+    )
+    return _End(f"{total:,} messages", own, tenants, patients, deep, api)
+
+
+async def _some(owner: Any, tenant: Tenant) -> Sequence[Patient]:
+    one = signed_in(tenant)[0]
+    rows = await owner.fetch(
+        "SELECT id FROM patient WHERE practice_id = $1 ORDER BY random() LIMIT $2", tenant.practice.id, _ASKED
+    )
+    return [dataclasses.replace(one, patient_id=row["id"]) for row in rows]
+
+
+async def _before_page(owner: Any, tenant: Tenant) -> str:
+    """The cursor before the deep page."""
+    practice_id = tenant.practice.id
+    count = await owner.fetchval("SELECT count(*) FROM message WHERE practice_id = $1", practice_id)
+    skipped = min((_DEEP - 1) * questions.PAGE, count - questions.PAGE)
+    key = await owner.fetchval(
+        "SELECT id FROM message WHERE practice_id = $1 ORDER BY id DESC OFFSET $2 LIMIT 1", practice_id, skipped - 1
+    )
+    return key_cursor(key)
+
+
+_Measure = Callable[..., Awaitable[dict[str, float]]]
+
+
+def _measures(seconds: float) -> Mapping[str, _Measure]:
+    read = partial(_read, seconds=seconds)
+    listed = questions.list_document()
+
+    def first(end: _End) -> Ask:
+        return ask_carepost(listed)
+
+    def deep(end: _End) -> Ask:
+        return ask_carepost(listed, after=lambda patient: end.deep[PracticeId(patient.practice_id)])
+
+    def tab(end: _End) -> Ask:
+        return ask_carepost(questions.page_document("PATIENT_MESSAGES"))
+
+    def search(end: _End) -> Ask:
+        return ask_carepost(questions.page_document("PATIENTS"))
+
+    return {
+        "Messages tab": partial(read, asks=tab),
+        "The practice's list, page 1": partial(read, asks=first),
+        f"The practice's list, page {_DEEP:,} (or the last)": partial(read, asks=deep),
+        "A search for patients": partial(read, asks=search),
+        "A webhook stored": partial(_store, seconds=seconds),
+        "A webhook applied": _apply,
+        "An email claimed and finished": _send,
+    }
+
+
+async def _benchmark(title: str, ends: Sequence[_End], rounds: int, measure: _Measure) -> Benchmark:
+    """The large one is set against the small one; the first round of each is the warm-up."""
+    before = report.load_average()
+    figures: dict[str, list[dict[str, float]]] = {end.name: [] for end in reversed(ends)}
+    for number in range(rounds + 1):
+        for end in ends:
+            costs = await measure(end)
+            if number:
+                figures[end.name].append({**costs, "both": costs["server"] + costs["postgres"]})
+    return Benchmark(
+        part="scale",
+        title=title,
+        rows=[Row(name, each) for name, each in figures.items()],
+        against=ends[0].name,
+        columns=_COLUMNS,
+        goals=[Goal(0.7, ends[0].name)],
+        less_is_better=True,
+        wrong=[f"{costs['wrong']:.0f} wrong" for each in figures.values() for costs in each if costs.get("wrong")],
+        load=(before, report.load_average()),
+    )
+
+
+async def _read(end: _End, *, asks: Callable[[_End], Ask], seconds: float, pid: int) -> dict[str, float]:
+    ask = asks(end)
+    requests = [ask(patient) for patient in end.patients]
+    rows_of(answer(end.api, requests[0]))
+    measured = await put_load(end.api, Load(end.api.port, requests, _CONNECTIONS, seconds, 0.3), pid)
+    return {"server": measured.server_cpu, "postgres": measured.postgres_cpu, "wrong": measured.bad}
+
+
+async def _store(end: _End, *, seconds: float, pid: int) -> dict[str, float]:
+    """Stored, each a 200; afterwards they are taken away, or the next part would apply them."""
+    url = end.servers.database_url
+    before = await count_stored(url)
+    load = Load(end.api.port, signed_posts(end.tenants), _CONNECTIONS, seconds, 0.3)
+    measured = await put_load(end.api, load, pid)
+    kept = await count_stored(url) - before
+    owner = await asyncpg.connect(url)
+    await owner.execute("TRUNCATE webhook_delivery, parked_event")
+    await owner.close()
+    wrong = measured.bad + abs(kept - measured.good)
+    return {"server": measured.server_cpu, "postgres": measured.postgres_cpu, "wrong": wrong}
+
+
+async def _apply(end: _End, *, pid: int) -> dict[str, float]:
+    """By the worker's own applier, in this process."""
+    client = jobs.connect(end.servers.redis_url)
+    owner = await asyncpg.connect(end.servers.database_url)
+    try:
+        async with Database(end.servers.database_url, PoolSize(1, 2)) as database:
+            applier = Applier(database, Sealer([SECRET_KEY]), Jobs(client, enabled=False))
+            costs = _Costs(pid)
+            tenant = end.tenants[int(time.time()) % len(end.tenants)]
+            await apply_new(owner, database, applier, tenant, _BATCH, around=costs)
+    finally:
+        await owner.close()
+        await client.aclose(close_connection_pool=True)
+    return costs.each(_BATCH)
+
+
+async def _send(end: _End, *, pid: int) -> dict[str, float]:
+    """Claimed and finished one by one, as for an email that its server takes at once; without the wire between."""
+    sealer = Sealer([SECRET_KEY])
+    tenant = end.tenants[0]
+    practice_id = tenant.practice.id
+    async with Database(end.servers.database_url, PoolSize(1, 2)) as database:
+        drafts = [_draft(tenant) for _ in range(_BATCH)]
+        async with database.tenant(practice_id) as connection:
+            await insert_messages(connection, sealer, practice_id, drafts)
+        wrong = 0
+        with _Costs(pid) as costs:
+            for draft in drafts:
+                async with database.tenant(practice_id) as connection:
+                    claimed = await claim(connection, sealer, practice_id, draft.id, "bench", timedelta(seconds=90))
+                if claimed is None:
+                    wrong += 1
+                    continue
+                event = Event(
+                    kind=EventKind.ACCEPTED,
+                    occurred_at=datetime.now(UTC),
+                    dedupe_key=f"attempt/{claimed.number}/accepted",
+                )
+                async with database.tenant(practice_id) as connection:
+                    wrong += not await finish(connection, claimed, AttemptOutcome.ACCEPTED, event)
+    return {**costs.each(_BATCH), "wrong": wrong}
+
+
+def _draft(tenant: Tenant) -> NewMessage:
+    now = datetime.now(UTC)
+    return NewMessage(
+        id=MessageId(uuid7(now)),
+        patient_id=tenant.queried[0],
+        account_id=tenant.esp.id,
+        account_kind=tenant.esp.kind,
+        recipient="patient@mail.example",
+        subject="Your appointment",
+        body=Body("Your appointment is on Tuesday at 10.", None),
+        track_opens=True,
+        queued_at=now - timedelta(seconds=1),
+    )
+
+
+class _Costs:
+    """Processor time of this process and of Postgres within the with statement."""
+
+    def __init__(self, postgres_pid: int) -> None:
+        self._pid = postgres_pid
+
+    def _now(self) -> tuple[float, float]:
+        return time.process_time(), postgres_seconds(self._pid)
+
+    def __enter__(self) -> Self:
+        self._before = self._now()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._after = self._now()
+
+    def each(self, count: int) -> dict[str, float]:
+        ours, postgres = (1e6 * (b - a) / count for a, b in zip(self._before, self._after, strict=True))
+        return {"server": ours, "postgres": postgres}
