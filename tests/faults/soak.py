@@ -114,7 +114,9 @@ async def _soak(home: House, rng: random.Random, seconds: float) -> tuple[dict[s
     assert rotated["rotateWebhookSecret"]["errors"] == []
     for _ in range(50):
         await sends.send()
-    posts = Posts(home, key, [str(row["id"]) for row in await home.ask("SELECT id FROM message")])
+    posts = Posts(
+        home, key, [str(row["id"]) for row in await home.ask("SELECT id FROM message WHERE account_kind = 'esp'")]
+    )
     # Each of them watches one message but ten, who watch all: as pages do, and so that 1,000 fit on two cores.
     ids = list(sends.taken.values())
     watchers = [Watcher(home, only=None if number < 10 else ids[number % len(ids)]) for number in range(SUBSCRIBERS)]
@@ -138,7 +140,9 @@ async def _soak(home: House, rng: random.Random, seconds: float) -> tuple[dict[s
             await faults.FAULTS[kind](home, rng)
             next_fault = time.monotonic() + rng.uniform(15, 30)
     stop.set()
+    print(f"told to stop: {len(sends.taken)} sends, {posts.stored} webhooks, {posts.again} again", flush=True)
     await asyncio.gather(*tasks)
+    print("everything was acknowledged; waiting for the books to balance", flush=True)
     settled = time.monotonic()
     lost = await _settle(home, sends, posts)
     truth, _ = await read_list(home)
@@ -196,8 +200,13 @@ async def _settle(home: House, sends: Sends, posts: Posts) -> list[str]:
         ):
             if count:
                 problems.append(f"{count} {name}")
+        if problems and time.monotonic() - said[0] > 10:
+            said[0] = time.monotonic()
+            print(f"still {', '.join(problems)}", flush=True)
+        await asyncio.sleep(0.25)
         return not problems
 
+    said = [time.monotonic()]
     try:
         await until(all_done, 180)
     except TimeoutError:
