@@ -18,7 +18,7 @@ import httpx2
 
 from api.auth import Role
 from carepost.sandbox import customer
-from carepost.serve import SUPERVISED
+from carepost.supervised import SUPERVISED
 from db.migrate import migrate
 from db.practices import Practice
 from tests.acceptance.processes import free_port
