@@ -132,9 +132,9 @@ class _Lane:
         finally:
             # From here on a wake-up opens a new lane.
             self._lanes.leave(self._lane)
+            await self._end()
             if self._breaker.is_open:
                 _PAUSED.dec()
-            await self._end()
 
     def _has_work(self) -> bool:
         return bool(
