@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -157,8 +158,7 @@ async def _worker(running: Servers, tenant: Tenant) -> dict[str, float]:
                 )
             worker = [sys.executable, "-m", "carepost", "worker"]
             async with child(worker, environment, sys.stderr.fileno()) as (process, _):
-                await asyncio.sleep(3)
-                idle = resident(process.pid)
+                idle = await _settled(process.pid)
                 for _ in range(BULK // 500):
                     drafts = [_email(tenant) for _ in range(500)]
                     async with database.tenant(tenant.practice.id) as connection:
@@ -202,8 +202,8 @@ async def _watching(url: str) -> AsyncIterator[Callable[[], Any]]:
 async def _start(rounds: int) -> Benchmark:
     """`carepost up` in a folder whose database exists, from the command to the first 200 of /readyz."""
     before = report.load_average()
-    folder = RESULTS / "up"
-    seconds = [await asyncio.to_thread(_up, folder) for _ in range(rounds + 1)]
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = [await asyncio.to_thread(_up, Path(folder) / "data") for _ in range(rounds + 1)]
     return Benchmark(
         part="footprint",
         title="carepost up, until /readyz says 200",
@@ -247,6 +247,15 @@ def _wait_until_ready(port: int, process: "subprocess.Popen[bytes] | None" = Non
             break
         time.sleep(0.02)
     raise RuntimeError(f"nothing is ready at port {port}; see {RESULTS}")
+
+
+async def _settled(pid: int) -> float:
+    """The memory of a process that has started, as it has stopped growing."""
+    last, now = -1.0, resident(pid)
+    while now - last > 0.5:
+        await asyncio.sleep(2)
+        last, now = now, resident(pid)
+    return now
 
 
 def resident(pid: int) -> float:
