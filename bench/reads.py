@@ -131,7 +131,11 @@ async def _serving(servers: Servers, names: set[str]) -> AsyncIterator[Mapping[s
     signed = {**peer, "BENCH_SECRET": JWT_SECRET}
     postgraphile, yoga = prepare_peer("postgraphile"), prepare_peer("yoga")
     processes: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {
-        _CAREPOST: ([sys.executable, "-m", "carepost", "api"], servers.environment),
+        # The field that leaves an operation to graphql-core is one of introspection.
+        _CAREPOST: (
+            [sys.executable, "-m", "carepost", "api"],
+            {**servers.environment, "CAREPOST_INTROSPECTION": "true"},
+        ),
         _POSTGRAPHILE: (postgraphile, signed),
         _OWNER: (postgraphile, peer),
         _YOGA: (yoga, signed),

@@ -74,12 +74,10 @@ async def main(console: Console, arguments: Sequence[str], *, quick: bool) -> in
         stated = await report.conditions(running.database_url)
         report.show_conditions(console, stated)
         ends = [await _end(running, total, stack) for total in (small, large)]
-        found = [
-            await _benchmark(name, ends, rounds, partial(measure, pid=running.postgres_pid))
-            for name, measure in _measures(seconds).items()
-        ]
-    for benchmark in found:
-        report.show(console, benchmark)
+        found = []
+        for name, measure in _measures(seconds).items():
+            found.append(await _benchmark(name, ends, rounds, partial(measure, pid=running.postgres_pid)))
+            report.show(console, found[-1])
     stated |= {"messages": large, "quick": quick, "load_after": report.load_average()}
     report.show_summary(console, found)
     report.save(console, stated, found, "scale")
