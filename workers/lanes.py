@@ -29,7 +29,8 @@ from workers.send import Sender
 from workers.transports.smtp import CONNECTIONS_PER_SERVER
 
 _REQUESTS_PER_ESP: Final = 8
-_MOST_AHEAD: Final = 64
+_MOST_AHEAD: Final = 16
+"""Claimed and not begun. A worker that is killed leaves as many that may have been sent, for all that anybody knows."""
 _MOST_UNWRITTEN: Final = 256
 _CLAIMS_AT_ONCE: Final = 4
 """Of the connections to Postgres; the others are for outcomes and webhooks."""
