@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from weakref import WeakSet
 
 import structlog
 from prometheus_client import Gauge
@@ -34,7 +35,6 @@ _MOST_AHEAD: Final = 16
 _MOST_UNWRITTEN: Final = 256
 _CLAIMS_AT_ONCE: Final = 4
 """Of the connections to Postgres; the others are for outcomes and webhooks."""
-_PAUSED: Final = Gauge("carepost_sending_paused_accounts", "Accounts whose server is left alone for a while.")
 _log = structlog.get_logger("carepost.send")
 
 
@@ -60,6 +60,7 @@ class Lanes:
         self.stopping = False
         self.claiming = asyncio.Semaphore(_CLAIMS_AT_ONCE)
         self._running: dict[Lane, tuple[_Lane, asyncio.Task[None]]] = {}
+        _HERE.add(self)
 
     def wake(self, lane: Lane) -> None:
         """Has a lane look for messages that are due."""
@@ -83,6 +84,11 @@ class Lanes:
     def count(self) -> int:
         return len(self._running)
 
+    @property
+    def paused(self) -> int:
+        """Accounts whose server is left alone for a while."""
+        return sum(lane.paused for lane, task in self._running.values() if not task.done())
+
     async def run(self, stop: asyncio.Event) -> None:
         """Returns once `stop` is set and what was in hand is finished and written; what wasn't begun is put back."""
         await stop.wait()
@@ -92,6 +98,12 @@ class Lanes:
             lane.wake()
         await asyncio.gather(*(task for _, task in running))
         await self.outcomes.drain()
+
+
+_HERE: Final[WeakSet[Lanes]] = WeakSet()
+Gauge("carepost_sending_paused_accounts", "Accounts whose server is left alone for a while.").set_function(
+    lambda: sum(lanes.paused for lanes in _HERE)
+)
 
 
 class _Lane:
@@ -134,8 +146,10 @@ class _Lane:
             # From here on a wake-up opens a new lane.
             self._lanes.leave(self._lane)
             await self._end()
-            if self._breaker.is_open:
-                _PAUSED.dec()
+
+    @property
+    def paused(self) -> bool:
+        return self._breaker.is_open
 
     def _has_work(self) -> bool:
         return bool(
@@ -259,10 +273,8 @@ class _Lane:
         if pause is not None:
             self._breaker.asked_to_wait(self._clock(), pause, self._most)
         if self._breaker.is_open and not was_open:
-            _PAUSED.inc()
             _log.warning("an account's server is left alone for a while", account=str(self._lane.account_id))
         elif was_open and not self._breaker.is_open:
-            _PAUSED.dec()
             self._woken = True
             _log.info("an account's server answers again", account=str(self._lane.account_id))
         if self._breaker.until > self._clock():
@@ -274,7 +286,6 @@ class _Lane:
     def _close_breaker(self) -> None:
         """Nothing is left to probe with."""
         self._breaker.answered()
-        _PAUSED.dec()
 
     def _look_again(self, due_at: datetime) -> None:
         """Looks again when a message is due again; what is due later than in an hour is the sweeper's."""
