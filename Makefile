@@ -12,7 +12,7 @@ demo: .venv/demo
 	@exec $(BIN)/carepost demo
 
 test: .venv/dev browser node
-	$(BIN)/python -m pytest -n $${CAREPOST_TEST_WORKERS:-2} --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $${CAREPOST_TEST_WORKERS:-2} --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/dev
 	$(BIN)/ruff check .
