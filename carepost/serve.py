@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from types import FrameType
 
@@ -80,6 +81,8 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.started:
-            # It may be waiting for Postgres, and has answered nobody yet.
-            raise SystemExit(0)
+            # It may be waiting for Postgres, and has answered nobody yet. An exception here would rise wherever the
+            # program is just now, and uvicorn takes one from its own beginning for a failure.
+            sys.stderr.flush()
+            os._exit(0)
         super().handle_exit(sig, frame)
