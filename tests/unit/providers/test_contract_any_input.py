@@ -24,7 +24,7 @@ from mail.providers.base import (
 from tests.support.providers.sample import QUESTION, URL
 from tests.support.providers.samples import SAMPLES, assert_storable, documents, each_provider, elements
 
-a_few = settings(max_examples=150, deadline=timedelta(seconds=2))
+a_few = settings(max_examples=100, deadline=timedelta(seconds=2))
 """None may take long: a slow reading holds up a worker."""
 
 headers = st.dictionaries(
