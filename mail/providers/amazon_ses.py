@@ -16,6 +16,7 @@ from mail.errors import CredentialsIncomplete
 from mail.failure import Failure, FailureKind, one_line
 from mail.message import Email
 from mail.providers import amazon_ses_events, exchange, reading, sigv4, sns
+from mail.providers.adapter import SignedAdapter
 from mail.providers.base import (
     Accepted,
     Answer,
@@ -95,7 +96,7 @@ _MESSAGES: Sequence[tuple[str, FailureKind]] = (
 _CLOCK: Final = ("signature expired", "signature not yet current")
 
 
-class AmazonSes:
+class AmazonSes(SignedAdapter):
     """Amazon SES's API v2, its events and its notifications."""
 
     name: str = "amazon_ses"
@@ -137,10 +138,7 @@ class AmazonSes:
         ),
     )
     kept_headers: Sequence[str] = ()  # the envelope holds its own proof
-    generates_webhook_secret: bool = False
-    unavailable_status: int = 503
     webhook_bytes: int = 1 << 20
-    probe_methods: frozenset[str] = frozenset({"HEAD"})
 
     def check_credentials(self, credentials: Mapping[str, str]) -> None:
         exchange.check_credentials(self.credential_fields, credentials)
@@ -157,9 +155,6 @@ class AmazonSes:
 
     def check_webhook_secret(self, secret: str) -> None:
         sns.check_secret(SNS, secret)
-
-    def webhook_url(self, url: str, secret: str | None) -> str:
-        return url
 
     def certificate_url(self, request: WebhookRequest, secrets: Sequence[str]) -> str:
         return sns.certificate_url(SNS, request, secrets)

@@ -17,7 +17,8 @@ from mail.event import Event, EventKind
 from mail.failure import Failure, FailureKind
 from mail.ids import MessageId
 from mail.message import Address, Email
-from mail.providers import basic_auth, exchange, reading
+from mail.providers import exchange, reading
+from mail.providers.adapter import PasswordAdapter
 from mail.providers.base import (
     Accepted,
     Answer,
@@ -35,7 +36,6 @@ from mail.providers.base import (
     SetUp,
     Told,
     TryAgain,
-    WebhookRequest,
 )
 
 _URL: Final = "https://api.brevo.com"
@@ -130,7 +130,7 @@ _STATUSES: Mapping[int, FailureKind] = {
 _REPEATED: Final = "duplicate_parameter"
 
 
-class Brevo:
+class Brevo(PasswordAdapter):
     """Brevo's email API v3 and its transactional webhooks, single and batched."""
 
     name: str = "brevo"
@@ -165,21 +165,8 @@ class Brevo:
         ),
         dkim=("brevo1", "brevo2"),
     )
-    # The Authorization header is the secret itself, and a stored body needs no second proof.
-    kept_headers: Sequence[str] = ()
-    generates_webhook_secret: bool = True
     unavailable_status: int = 429  # "Retry mechanism": any other 4xx, and any 5xx, throws the event away
     webhook_bytes: int = 4 << 20  # a batch is 500 events
-    probe_methods: frozenset[str] = frozenset({"HEAD"})
-
-    def check_credentials(self, credentials: Mapping[str, str]) -> None:
-        exchange.check_credentials(self.credential_fields, credentials)
-
-    def check_webhook_secret(self, secret: str) -> None:
-        basic_auth.check(secret)
-
-    def webhook_url(self, url: str, secret: str | None) -> str:
-        return basic_auth.into_url(url, secret) if secret else url
 
     def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
         url = f"{exchange.base_url(credentials, _URL)}/v3/smtp/email"
@@ -234,9 +221,6 @@ class Brevo:
                 False, "Brevo refuses this server's address: add it at Security > Authorized IPs, or switch that off."
             )
         return exchange.read_check(self.label, response)
-
-    def verify_webhook(self, request: WebhookRequest, secrets: Sequence[str]) -> None:
-        basic_auth.verify(request.headers, secrets)
 
     def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> Reading:
         """One event, or a list of them where the webhook is batched."""

@@ -16,6 +16,7 @@ from mail.failure import Failure, FailureKind, one_line
 from mail.ids import MessageId
 from mail.message import Address, Email
 from mail.providers import exchange, reading, signatures
+from mail.providers.adapter import SignedAdapter
 from mail.providers.base import (
     Accepted,
     Answer,
@@ -118,7 +119,7 @@ _FIELDS: Mapping[str, FailureKind] = {
 }
 
 
-class MailerSend:
+class MailerSend(SignedAdapter):
     """MailerSend's email API and its signed webhooks, of both versions."""
 
     name: str = "mailersend"
@@ -153,19 +154,8 @@ class MailerSend:
         dkim=("mlsend2",),
     )
     kept_headers: Sequence[str] = (_SIGNATURE,)
-    generates_webhook_secret: bool = False
     unavailable_status: int = 503  # tried again; a 4xx other than 429 may not be
     webhook_bytes: int = 1 << 20
-    probe_methods: frozenset[str] = frozenset({"HEAD"})
-
-    def check_credentials(self, credentials: Mapping[str, str]) -> None:
-        exchange.check_credentials(self.credential_fields, credentials)
-
-    def check_webhook_secret(self, secret: str) -> None:
-        signatures.check_key(secret)
-
-    def webhook_url(self, url: str, secret: str | None) -> str:
-        return url
 
     def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
         url = f"{exchange.base_url(credentials, _URL)}/v1/email"

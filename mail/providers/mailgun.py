@@ -16,6 +16,7 @@ from mail.errors import WebhookRejected
 from mail.failure import Failure, FailureKind
 from mail.message import Email
 from mail.providers import exchange, forms, mailgun_events, reading, signatures
+from mail.providers.adapter import SignedAdapter
 from mail.providers.base import (
     Accepted,
     Answer,
@@ -61,7 +62,7 @@ _PARAMETERS: Mapping[str, FailureKind] = {
 }
 
 
-class Mailgun:
+class Mailgun(SignedAdapter):
     """Mailgun's HTTP API and webhooks, today's and the older ones."""
 
     name: str = "mailgun"
@@ -97,19 +98,8 @@ class Mailgun:
         spf="mailgun.org",
     )
     kept_headers: Sequence[str] = ()  # the signature stands in the body
-    generates_webhook_secret: bool = False
     unavailable_status: int = 503  # 406 would end the retries; Delivered is never repeated, and found by asking
     webhook_bytes: int = 4 << 20
-    probe_methods: frozenset[str] = frozenset({"HEAD"})
-
-    def check_credentials(self, credentials: Mapping[str, str]) -> None:
-        exchange.check_credentials(self.credential_fields, credentials)
-
-    def check_webhook_secret(self, secret: str) -> None:
-        signatures.check_key(secret)
-
-    def webhook_url(self, url: str, secret: str | None) -> str:
-        return url
 
     def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
         url = f"{_host(credentials)}/v3/{quote(credentials['domain'], safe='')}/messages"

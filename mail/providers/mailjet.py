@@ -16,7 +16,8 @@ from mail.event import Event, EventKind
 from mail.failure import Failure, FailureKind, one_line
 from mail.ids import MessageId
 from mail.message import Address, Email
-from mail.providers import basic_auth, exchange, reading
+from mail.providers import exchange, reading
+from mail.providers.adapter import PasswordAdapter
 from mail.providers.base import (
     Accepted,
     Answer,
@@ -34,7 +35,6 @@ from mail.providers.base import (
     SetUp,
     Told,
     TryAgain,
-    WebhookRequest,
 )
 
 _REGION: Final = "region"
@@ -138,7 +138,7 @@ _STATUSES: Mapping[int, FailureKind] = {
 }
 
 
-class Mailjet:
+class Mailjet(PasswordAdapter):
     """Mailjet's Send API v3.1 and its event webhooks, single and grouped."""
 
     name: str = "mailjet"
@@ -172,21 +172,8 @@ class Mailjet:
         spf="spf.mailjet.com",
         dkim=("mailjet",),
     )
-    # The Authorization header is the secret itself, and a stored body needs no second proof.
-    kept_headers: Sequence[str] = ()
-    generates_webhook_secret: bool = True
     unavailable_status: int = 503  # whatever isn't 200 is tried again for a day
     webhook_bytes: int = 4 << 20
-    probe_methods: frozenset[str] = frozenset({"HEAD"})
-
-    def check_credentials(self, credentials: Mapping[str, str]) -> None:
-        exchange.check_credentials(self.credential_fields, credentials)
-
-    def check_webhook_secret(self, secret: str) -> None:
-        basic_auth.check(secret)
-
-    def webhook_url(self, url: str, secret: str | None) -> str:
-        return basic_auth.into_url(url, secret) if secret else url
 
     def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
         return exchange.json_post(
@@ -235,9 +222,6 @@ class Mailjet:
         if response.status == 200 and reading.decode_object(response.body).get("Count") == 0:
             return CredentialsCheck(True, "Mailjet takes the key. No sender is set up there: add the From domain.")
         return exchange.read_check(self.label, response)
-
-    def verify_webhook(self, request: WebhookRequest, secrets: Sequence[str]) -> None:
-        basic_auth.verify(request.headers, secrets)
 
     def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> Reading:
         """A list where events are grouped, one bare event where they aren't."""

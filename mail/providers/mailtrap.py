@@ -13,6 +13,7 @@ from mail.errors import WebhookRejected
 from mail.failure import Failure, FailureKind, one_line
 from mail.message import Address, Email
 from mail.providers import exchange, mailtrap_events, reading, signatures
+from mail.providers.adapter import SignedAdapter
 from mail.providers.base import (
     Accepted,
     Answer,
@@ -60,7 +61,7 @@ _FIELDS: Mapping[str, FailureKind] = {
 }
 
 
-class Mailtrap:
+class Mailtrap(SignedAdapter):
     """Mailtrap's email API, webhooks and email logs."""
 
     name: str = "mailtrap"
@@ -102,19 +103,7 @@ class Mailtrap:
         spf="_spf.smtp.mailtrap.live",
     )
     kept_headers: Sequence[str] = (_SIGNATURE,)
-    generates_webhook_secret: bool = False
-    unavailable_status: int = 503
     webhook_bytes: int = 4 << 20  # up to 500 events
-    probe_methods: frozenset[str] = frozenset({"HEAD"})
-
-    def check_credentials(self, credentials: Mapping[str, str]) -> None:
-        exchange.check_credentials(self.credential_fields, credentials)
-
-    def check_webhook_secret(self, secret: str) -> None:
-        signatures.check_key(secret)
-
-    def webhook_url(self, url: str, secret: str | None) -> str:
-        return url
 
     def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
         sandbox = credentials.get("sandbox_id")

@@ -11,6 +11,7 @@ from mail.errors import WebhookRejected
 from mail.failure import Failure, FailureKind
 from mail.message import Email
 from mail.providers import exchange, forms, mandrill_events, reading, signatures
+from mail.providers.adapter import SignedAdapter
 from mail.providers.base import (
     Accepted,
     Answer,
@@ -61,7 +62,7 @@ _STATUSES: Mapping[int, FailureKind] = {
 }
 
 
-class Mandrill:
+class Mandrill(SignedAdapter):
     """Mandrill's API 1.0 and webhooks."""
 
     name: str = "mandrill"
@@ -98,19 +99,7 @@ class Mandrill:
         dkim=("mte1", "mte2"),
     )
     kept_headers: Sequence[str] = (_SIGNATURE,)
-    generates_webhook_secret: bool = False
-    unavailable_status: int = 503
     webhook_bytes: int = 8 << 20  # up to 1,000 events
-    probe_methods: frozenset[str] = frozenset({"HEAD"})
-
-    def check_credentials(self, credentials: Mapping[str, str]) -> None:
-        exchange.check_credentials(self.credential_fields, credentials)
-
-    def check_webhook_secret(self, secret: str) -> None:
-        signatures.check_key(secret)
-
-    def webhook_url(self, url: str, secret: str | None) -> str:
-        return url
 
     def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
         message = _message(email)

@@ -20,6 +20,7 @@ from mail.failure import Failure, FailureKind
 from mail.ids import MessageId
 from mail.message import Email
 from mail.providers import exchange, postal_key, reading, signatures
+from mail.providers.adapter import SignedAdapter
 from mail.providers.base import (
     Accepted,
     Answer,
@@ -125,7 +126,7 @@ _NUMBER: Final = re.compile(r"(\d{1,18})-.+")
 _OUR_MESSAGE_ID: Final = re.compile(r"<?([0-9a-f]{32})@.*")
 
 
-class Postal:
+class Postal(SignedAdapter):
     """Postal's legacy API (v1) and webhooks."""
 
     name: str = "postal"
@@ -163,19 +164,11 @@ class Postal:
         ),
     )
     kept_headers: Sequence[str] = (_SHA256, _SHA1)
-    generates_webhook_secret: bool = False
     unavailable_status: int = 503  # tried six times within 36 minutes, whatever the status
     webhook_bytes: int = 1 << 20
-    probe_methods: frozenset[str] = frozenset({"HEAD"})
-
-    def check_credentials(self, credentials: Mapping[str, str]) -> None:
-        exchange.check_credentials(self.credential_fields, credentials)
 
     def check_webhook_secret(self, secret: str) -> None:
         postal_key.keys(secret)
-
-    def webhook_url(self, url: str, secret: str | None) -> str:
-        return url
 
     def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
         """send/raw, since send/message gives every email a Message-ID of Postal's own."""

@@ -12,7 +12,8 @@ from urllib.parse import quote, urlencode
 from mail.event import Event, EventKind
 from mail.failure import Failure, FailureKind
 from mail.message import Email
-from mail.providers import basic_auth, exchange, reading
+from mail.providers import exchange, reading
+from mail.providers.adapter import PasswordAdapter
 from mail.providers.base import (
     Accepted,
     Answer,
@@ -30,7 +31,6 @@ from mail.providers.base import (
     SetUp,
     Told,
     TryAgain,
-    WebhookRequest,
 )
 
 _URL: Final = "https://api.postmarkapp.com"
@@ -126,7 +126,7 @@ _STATUSES: Mapping[int, FailureKind] = {
 }
 
 
-class Postmark:
+class Postmark(PasswordAdapter):
     """Postmark's email API and webhooks."""
 
     name: str = "postmark"
@@ -160,21 +160,8 @@ class Postmark:
         ),
         spf="spf.mtasv.net",
     )
-    # The Authorization header is the secret itself, and a stored body needs no second proof.
-    kept_headers: Sequence[str] = ()
-    generates_webhook_secret: bool = True
     unavailable_status: int = 503  # 403 would end the retries
     webhook_bytes: int = 1 << 20
-    probe_methods: frozenset[str] = frozenset({"HEAD"})
-
-    def check_credentials(self, credentials: Mapping[str, str]) -> None:
-        exchange.check_credentials(self.credential_fields, credentials)
-
-    def check_webhook_secret(self, secret: str) -> None:
-        basic_auth.check(secret)
-
-    def webhook_url(self, url: str, secret: str | None) -> str:
-        return basic_auth.into_url(url, secret) if secret else url
 
     def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
         payload = _payload(email, credentials.get("message_stream") or _STREAM)
@@ -230,9 +217,6 @@ class Postmark:
         if response.status == 200 and reading.decode_object(response.body).get("TrackOpens") is True:
             return CredentialsCheck(True, "Postmark takes the token. Open tracking is on at the server: switch it off.")
         return exchange.read_check(self.label, response)
-
-    def verify_webhook(self, request: WebhookRequest, secrets: Sequence[str]) -> None:
-        basic_auth.verify(request.headers, secrets)
 
     def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> Reading:
         try:

@@ -16,6 +16,7 @@ from mail.event import Event, EventKind
 from mail.failure import Failure, FailureKind
 from mail.message import Address, Email
 from mail.providers import exchange, reading, svix
+from mail.providers.adapter import SignedAdapter
 from mail.providers.base import (
     Accepted,
     Answer,
@@ -140,7 +141,7 @@ _STATUSES: Mapping[int, FailureKind] = {
 _ATOMS: Final = re.compile(r"[A-Za-z0-9'&_-]+(?: [A-Za-z0-9'&_-]+)*", re.ASCII)
 
 
-class Resend:
+class Resend(SignedAdapter):
     """Resend's API and webhooks."""
 
     name: str = "resend"
@@ -174,19 +175,10 @@ class Resend:
         dkim=("resend",),
     )
     kept_headers: Sequence[str] = svix.HEADERS
-    generates_webhook_secret: bool = False
-    unavailable_status: int = 503
     webhook_bytes: int = 1 << 20
-    probe_methods: frozenset[str] = frozenset({"HEAD"})
-
-    def check_credentials(self, credentials: Mapping[str, str]) -> None:
-        exchange.check_credentials(self.credential_fields, credentials)
 
     def check_webhook_secret(self, secret: str) -> None:
         svix.check_secret(secret)
-
-    def webhook_url(self, url: str, secret: str | None) -> str:
-        return url
 
     def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
         headers = {**_authorization(credentials), "idempotency-key": str(email.id)}

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 from mail.failure import Failure, FailureKind, one_line
 from mail.message import Address, Email
 from mail.providers import exchange, reading, scaleway_events, sns
+from mail.providers.adapter import SignedAdapter
 from mail.providers.base import (
     Accepted,
     Answer,
@@ -83,7 +84,7 @@ _STATUSES: Mapping[int, FailureKind] = {
 }
 
 
-class Scaleway:
+class Scaleway(SignedAdapter):
     """Scaleway Transactional Email. It tracks neither opens nor clicks."""
 
     name: str = "scaleway"
@@ -122,19 +123,10 @@ class Scaleway:
         spf="_spf.tem.scaleway.com",
     )
     kept_headers: Sequence[str] = ()  # the envelope holds its own proof
-    generates_webhook_secret: bool = False
-    unavailable_status: int = 503
     webhook_bytes: int = 1 << 20
-    probe_methods: frozenset[str] = frozenset({"HEAD"})
-
-    def check_credentials(self, credentials: Mapping[str, str]) -> None:
-        exchange.check_credentials(self.credential_fields, credentials)
 
     def check_webhook_secret(self, secret: str) -> None:
         sns.check_secret(SNS, secret)
-
-    def webhook_url(self, url: str, secret: str | None) -> str:
-        return url
 
     def certificate_url(self, request: WebhookRequest, secrets: Sequence[str]) -> str:
         return sns.certificate_url(SNS, request, secrets)

@@ -12,6 +12,7 @@ from mail.event import Event, EventKind
 from mail.failure import Failure, FailureKind, one_line
 from mail.message import Address, Email
 from mail.providers import exchange, reading, signatures
+from mail.providers.adapter import SignedAdapter
 from mail.providers.base import (
     Accepted,
     Answer,
@@ -105,7 +106,7 @@ _FIELDS: Mapping[str, FailureKind] = {
 }
 
 
-class SendGrid:
+class SendGrid(SignedAdapter):
     """SendGrid's v3 API and Signed Event Webhook."""
 
     name: str = "sendgrid"
@@ -136,19 +137,10 @@ class SendGrid:
         dkim=("s1", "s2"),
     )
     kept_headers: Sequence[str] = (_SIGNATURE, _TIMESTAMP)
-    generates_webhook_secret: bool = False
-    unavailable_status: int = 503
     webhook_bytes: int = 4 << 20
-    probe_methods: frozenset[str] = frozenset({"HEAD"})
-
-    def check_credentials(self, credentials: Mapping[str, str]) -> None:
-        exchange.check_credentials(self.credential_fields, credentials)
 
     def check_webhook_secret(self, secret: str) -> None:
         signatures.p256_key(secret)
-
-    def webhook_url(self, url: str, secret: str | None) -> str:
-        return url
 
     def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
         url = f"{exchange.base_url(credentials, _GLOBAL_URL)}/v3/mail/send"

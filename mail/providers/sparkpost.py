@@ -13,7 +13,8 @@ from urllib.parse import quote, urlencode
 
 from mail.failure import Failure, FailureKind
 from mail.message import Address, Email
-from mail.providers import basic_auth, exchange, reading, sparkpost_events
+from mail.providers import exchange, reading, sparkpost_events
+from mail.providers.adapter import PasswordAdapter
 from mail.providers.base import (
     Accepted,
     Answer,
@@ -31,7 +32,6 @@ from mail.providers.base import (
     SetUp,
     Told,
     TryAgain,
-    WebhookRequest,
 )
 
 _REGIONS: Mapping[str, str] = {"us": "https://api.sparkpost.com", "eu": "https://api.eu.sparkpost.com"}
@@ -80,7 +80,7 @@ _STATUSES: Mapping[int, FailureKind] = {
 _BRACES: Final = re.compile(r"[{}]{2,}")
 
 
-class SparkPost:
+class SparkPost(PasswordAdapter):
     """SparkPost's transmissions, webhooks and Events API."""
 
     name: str = "sparkpost"
@@ -114,20 +114,7 @@ class SparkPost:
             "Event Webhooks: Read/Write.",
         ),
     )
-    kept_headers: Sequence[str] = ()
-    generates_webhook_secret: bool = True
-    unavailable_status: int = 503
     webhook_bytes: int = 16 << 20  # "up to 10,000 events"
-    probe_methods: frozenset[str] = frozenset({"HEAD"})
-
-    def check_credentials(self, credentials: Mapping[str, str]) -> None:
-        exchange.check_credentials(self.credential_fields, credentials)
-
-    def check_webhook_secret(self, secret: str) -> None:
-        basic_auth.check(secret)
-
-    def webhook_url(self, url: str, secret: str | None) -> str:
-        return basic_auth.into_url(url, secret) if secret else url
 
     def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
         url = f"{_host(credentials)}/api/v1/transmissions"
@@ -193,9 +180,6 @@ class SparkPost:
         headers = {"accept": "application/json", "content-type": "application/json", **_headers(credentials)}
         path = f"/api/v1/webhooks/{quote(webhook_id, safe='')}/validate"
         return HttpRequest("POST", _host(credentials) + path, headers, b'[{"msys":{}}]')
-
-    def verify_webhook(self, request: WebhookRequest, secrets: Sequence[str]) -> None:
-        basic_auth.verify(request.headers, secrets)
 
     def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> Reading:
         try:

@@ -15,7 +15,8 @@ from mail.errors import WebhookRejected
 from mail.event import Event, EventKind
 from mail.failure import Failure, FailureKind
 from mail.message import Email
-from mail.providers import exchange, reading, signatures
+from mail.providers import exchange, reading
+from mail.providers.adapter import SignedAdapter
 from mail.providers.base import (
     Accepted,
     Answer,
@@ -130,7 +131,7 @@ _AUTH: Final = re.compile(rb'("auth"\s*:\s*")([0-9a-fA-F]{32})"')
 _WITHOUT_ZONE: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?", re.ASCII)
 
 
-class UnisenderGo:
+class UnisenderGo(SignedAdapter):
     """Unisender Go's Web API and webhooks."""
 
     name: str = "unisender_go"
@@ -165,20 +166,8 @@ class UnisenderGo:
             "are refused, and tried again for a day.",
         ),
     )
-    kept_headers: Sequence[str] = ()
-    generates_webhook_secret: bool = False
-    unavailable_status: int = 503
     webhook_bytes: int = 4 << 20
     probe_methods: frozenset[str] = frozenset({"HEAD", "GET"})
-
-    def check_credentials(self, credentials: Mapping[str, str]) -> None:
-        exchange.check_credentials(self.credential_fields, credentials)
-
-    def check_webhook_secret(self, secret: str) -> None:
-        signatures.check_key(secret)
-
-    def webhook_url(self, url: str, secret: str | None) -> str:
-        return url
 
     def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
         return _post("email/send", credentials, {"message": _message(email)})
