@@ -7,6 +7,7 @@ aws.amazon.com/about-aws/whats-new/2026/08/amazon-ses-automated-email-interactio
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -220,7 +221,7 @@ def _bounce(bounce: reading.Fields, recipient: reading.Fields) -> tuple[EventKin
     reply = reading.text(recipient, "diagnosticCode")
     failure = reading.refusal(reply, status=status, vendor=vendor)
     if kind is EventKind.REJECTED:
-        return kind, detail, Failure(vendor, failure.smtp_code, failure.enhanced_code, failure.reason)
+        return kind, detail, replace(failure, kind=vendor)
     if action in _ACTIONS:
         kind = _ACTIONS[action]
         return kind, detail, failure if kind is EventKind.DEFERRED else None

@@ -6,6 +6,7 @@ and "Get your account information"; docs "Idempotency for batch emails", "Transa
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from email.header import Header
 from typing import Final
@@ -115,17 +116,6 @@ _INVALID: Mapping[str, FailureKind] = {
     "replyto": FailureKind.ACCOUNT,
     " in to": FailureKind.ADDRESS_UNKNOWN,
 }
-_STATUSES: Mapping[int, FailureKind] = {
-    400: FailureKind.CONTENT,
-    401: FailureKind.ACCOUNT,
-    402: FailureKind.ACCOUNT,
-    403: FailureKind.ACCOUNT,
-    404: FailureKind.ACCOUNT,
-    408: FailureKind.UNREACHABLE,
-    413: FailureKind.TOO_LARGE,
-    422: FailureKind.CONTENT,
-    429: FailureKind.ACCOUNT,
-}
 # Docs, "Idempotency for batch emails": the key was used within half an hour, and the email is not sent again.
 _REPEATED: Final = "duplicate_parameter"
 
@@ -179,12 +169,12 @@ class Brevo(PasswordAdapter):
         code, message = reading.text(answer, "code"), reading.text(answer, "message")
         reason = message or f"HTTP {response.status}"
         if exchange.passes(response.status):
-            kind = _STATUSES.get(response.status, FailureKind.OTHER)
+            kind = exchange.STATUSES.get(response.status, FailureKind.OTHER)
             return TryAgain(Failure(kind, reason=reason), exchange.wait(_headers(response)))
         if code == _REPEATED:
             # Its id was in the answer that didn't reach us; its events bring ours.
             return Accepted(None, reason)
-        kind = _ERRORS.get(code, _STATUSES.get(response.status, FailureKind.OTHER))
+        kind = _ERRORS.get(code, exchange.STATUSES.get(response.status, FailureKind.OTHER))
         if code in {"invalid_parameter", "missing_parameter"}:
             kind = next((_INVALID[named] for named in _INVALID if named in message.lower()), kind)
         return Refused(Failure(kind, reason=reason))
@@ -224,11 +214,7 @@ class Brevo(PasswordAdapter):
 
     def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> Reading:
         """One event, or a list of them where the webhook is batched."""
-        try:
-            posted = reading.decode(body)
-        except reading.Malformed as malformed:
-            return reading.not_readable(str(malformed))
-        return reading.read_each(posted if isinstance(posted, list) else [posted], _event)
+        return reading.read_one_or_many(body, _event)
 
 
 def _key(credentials: Mapping[str, str]) -> dict[str, str]:
@@ -323,7 +309,7 @@ def _failure(name: str, reason: str) -> Failure:
     own = next((_REASONS[words] for words in _REASONS if words in reason.lower()), None)
     failure = reading.refusal(reason, vendor=own or _FAILURES[name])
     if name == "blocked":
-        return Failure(FailureKind.SUPPRESSED, failure.smtp_code, failure.enhanced_code, failure.reason)
+        return replace(failure, kind=FailureKind.SUPPRESSED)
     return failure
 
 

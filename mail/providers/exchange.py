@@ -23,6 +23,23 @@ _LONGEST_WAIT = timedelta(days=1)
 _EARLIEST_EPOCH = 1_000_000_000  # a smaller "reset" is a number of seconds to wait
 
 
+STATUSES: Mapping[int, FailureKind] = {
+    400: FailureKind.CONTENT,
+    401: FailureKind.ACCOUNT,
+    402: FailureKind.ACCOUNT,
+    403: FailureKind.ACCOUNT,
+    404: FailureKind.ACCOUNT,
+    405: FailureKind.ACCOUNT,
+    408: FailureKind.UNREACHABLE,
+    413: FailureKind.TOO_LARGE,
+    415: FailureKind.CONTENT,
+    422: FailureKind.CONTENT,
+    429: FailureKind.ACCOUNT,
+}
+"""What a refusal says by its status alone (RFC 9110 section 15.5, RFC 6585 section 4), where a vendor's own words say
+no more. To us 404 and 405 mean an account that points at the wrong place."""
+
+
 def check_credentials(fields: Sequence[CredentialField], credentials: Mapping[str, str]) -> None:
     """Raises `CredentialsIncomplete` unless all that is required is there and can stand in a header or URL."""
     for field in fields:
@@ -85,6 +102,16 @@ def not_told(response: HttpResponse) -> NotTold:
     """An answer to `ask_request` that tells nothing, by its status alone."""
     kind = FailureKind.ACCOUNT if response.status in {401, 403, 429} else FailureKind.OTHER
     return NotTold(Failure(kind, reason=f"HTTP {response.status}"), wait(response.headers))
+
+
+def bearer(token: str) -> dict[str, str]:
+    """RFC 6750 section 2.1."""
+    return {"authorization": f"Bearer {token}"}
+
+
+def name_and_email(address: Address) -> dict[str, str]:
+    """A mailbox as most vendors' JSON has it; a name that is empty is left out."""
+    return {"email": address.email, "name": address.name} if address.name else {"email": address.email}
 
 
 def mailbox(address: Address) -> str:

@@ -6,6 +6,7 @@ api/v1; "Webhooks" of api/v1/account. At mailersend.com: "What's new: webhooks 2
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from urllib.parse import quote
@@ -14,7 +15,7 @@ from mail.errors import WebhookRejected
 from mail.event import Event, EventKind
 from mail.failure import Failure, FailureKind, one_line
 from mail.ids import MessageId
-from mail.message import Address, Email
+from mail.message import Email
 from mail.providers import exchange, reading, signatures
 from mail.providers.adapter import SignedAdapter
 from mail.providers.base import (
@@ -98,17 +99,8 @@ _EMAIL_STATUSES: Mapping[str, EventKind] = {
 
 # "General API resources", HTTP status codes.
 _ANSWERS: Mapping[int, FailureKind] = {
-    400: FailureKind.CONTENT,
-    401: FailureKind.ACCOUNT,
-    402: FailureKind.ACCOUNT,
-    403: FailureKind.ACCOUNT,
-    404: FailureKind.ACCOUNT,
-    405: FailureKind.ACCOUNT,
-    408: FailureKind.UNREACHABLE,
-    413: FailureKind.TOO_LARGE,
+    **exchange.STATUSES,
     421: FailureKind.UNREACHABLE,
-    422: FailureKind.CONTENT,
-    429: FailureKind.ACCOUNT,
 }
 _MAINTENANCE: Final = 421
 # The first part of a field that a 422 names.
@@ -159,7 +151,7 @@ class MailerSend(SignedAdapter):
 
     def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
         url = f"{exchange.base_url(credentials, _URL)}/v1/email"
-        return exchange.json_post(url, _authorization(credentials), _payload(email))
+        return exchange.json_post(url, exchange.bearer(credentials["api_token"]), _payload(email))
 
     def read_answer(self, response: HttpResponse) -> Answer:
         answer = reading.decode_object(response.body)
@@ -186,7 +178,7 @@ class MailerSend(SignedAdapter):
         if not question.provider_message_id:
             return None
         url = f"{exchange.base_url(credentials, _URL)}/v1/messages/{quote(question.provider_message_id, safe='')}"
-        return exchange.get(url, _authorization(credentials))
+        return exchange.get(url, exchange.bearer(credentials["api_token"]))
 
     def read_told(self, response: HttpResponse, question: Question, credentials: Mapping[str, str]) -> Told | NotTold:
         message = reading.nested(reading.decode_object(response.body), "data")
@@ -198,7 +190,9 @@ class MailerSend(SignedAdapter):
 
     def check_request(self, credentials: Mapping[str, str]) -> HttpRequest:
         """Page "Other endpoints", "Get API quota": it doesn't count towards the quota."""
-        return exchange.get(f"{exchange.base_url(credentials, _URL)}/v1/api-quota", _authorization(credentials))
+        return exchange.get(
+            f"{exchange.base_url(credentials, _URL)}/v1/api-quota", exchange.bearer(credentials["api_token"])
+        )
 
     def read_check(self, response: HttpResponse) -> CredentialsCheck:
         if response.status == 200 and reading.decode_object(response.body).get("remaining") == 0:
@@ -215,14 +209,7 @@ class MailerSend(SignedAdapter):
             raise WebhookRejected("the signature is wrong")
 
     def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> Reading:
-        try:
-            return reading.read_each([reading.decode(body)], _event)
-        except reading.Malformed as malformed:
-            return reading.not_readable(str(malformed))
-
-
-def _authorization(credentials: Mapping[str, str]) -> dict[str, str]:
-    return {"authorization": f"Bearer {credentials['api_token']}"}
+        return reading.read_one(body, _event)
 
 
 def _headers(response: HttpResponse) -> Mapping[str, str]:
@@ -240,8 +227,8 @@ def _headers(response: HttpResponse) -> Mapping[str, str]:
 def _payload(email: Email) -> dict[str, object]:
     # Headers of our own are for Enterprise plans alone, so there is neither Message-ID nor Auto-Submitted.
     payload: dict[str, object] = {
-        "from": _mailbox(email.sender),
-        "to": [_mailbox(email.recipient)],
+        "from": exchange.name_and_email(email.sender),
+        "to": [exchange.name_and_email(email.recipient)],
         "subject": email.subject,
         "tags": [str(email.id)],
         "settings": {
@@ -255,30 +242,22 @@ def _payload(email: Email) -> dict[str, object]:
     if email.html is not None:
         payload["html"] = email.html
     if email.reply_to:
-        payload["reply_to"] = _mailbox(email.reply_to)
+        payload["reply_to"] = exchange.name_and_email(email.reply_to)
     return payload
-
-
-def _mailbox(address: Address) -> dict[str, str]:
-    return {"email": address.email, "name": address.name} if address.name else {"email": address.email}
 
 
 def _suppression(answer: reading.Fields) -> str:
     """Why our one recipient is suppressed; empty when nobody is. "REST API response codes": such an email is answered
     by 202 with a warning, and is not sent."""
-    for warning in _objects(answer.get("warnings")):
+    for warning in reading.objects(answer.get("warnings")):
         if reading.text(warning, "type").replace("_", "").upper() in {"ALLSUPPRESSED", "SOMESUPPRESSED"}:
-            listed = [each.get("reasons") for each in _objects(warning.get("recipients"))]
+            listed = [each.get("reasons") for each in reading.objects(warning.get("recipients"))]
             reasons = [
                 reason for each in listed if isinstance(each, list) for reason in each if isinstance(reason, str)
             ]
             said = reading.text(warning, "message") or "The recipient is suppressed."
             return one_line(f"{said} ({', '.join(reasons)})" if reasons else said)
     return ""
-
-
-def _objects(value: object) -> Sequence[reading.Fields]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _errors(answer: reading.Fields) -> tuple[list[str], list[str]]:
@@ -333,7 +312,7 @@ def _failure(name: str, meta: reading.Fields) -> Failure:
     reason = next((text for field in _REASONS if (text := reading.text(meta, field))), "")
     failure = reading.refusal(reason, status=reading.text(meta, "bounce_code"), vendor=_FAILURES[name])
     if name == "suppressed":
-        return Failure(FailureKind.SUPPRESSED, failure.smtp_code, failure.enhanced_code, failure.reason)
+        return replace(failure, kind=FailureKind.SUPPRESSED)
     return failure
 
 

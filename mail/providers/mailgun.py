@@ -42,17 +42,6 @@ _PAGE: Final = 100
 _TIMESTAMP: Final = re.compile(r"\d{10}", re.ASCII)
 _TOKEN: Final = re.compile(r"[!-~]{16,128}", re.ASCII)
 
-# Messages, "Responses".
-_ANSWERS: Mapping[int, FailureKind] = {
-    400: FailureKind.CONTENT,
-    401: FailureKind.ACCOUNT,
-    402: FailureKind.ACCOUNT,
-    403: FailureKind.ACCOUNT,
-    404: FailureKind.ACCOUNT,  # no such domain in this region
-    408: FailureKind.UNREACHABLE,
-    413: FailureKind.TOO_LARGE,
-    429: FailureKind.ACCOUNT,
-}
 # What the message of a 400 begins with.
 _PARAMETERS: Mapping[str, FailureKind] = {
     "to parameter": FailureKind.ADDRESS_UNKNOWN,
@@ -111,7 +100,8 @@ class Mailgun(SignedAdapter):
         message_id = mailgun_events.bare(reading.text(answer, "id"))
         if response.status == 200 and message_id:
             return Accepted(message_id, message)
-        kind = _ANSWERS.get(response.status, FailureKind.OTHER)
+        # 404 also says that there is no such domain in this region.
+        kind = exchange.STATUSES.get(response.status, FailureKind.OTHER)
         if response.status == 400:
             kind = next((_PARAMETERS[start] for start in _PARAMETERS if message.startswith(start)), kind)
         failure = Failure(kind, reason=message or f"HTTP {response.status}")

@@ -7,6 +7,7 @@ At documentation.mailjet.com: "Event tracking API".
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -126,16 +127,6 @@ _FIELDS: Mapping[str, FailureKind] = {
     "ReplyTo": FailureKind.ACCOUNT,
 }
 _BAD_VALUES = frozenset({"mj-0004", "mj-0012", "mj-0013"})
-_STATUSES: Mapping[int, FailureKind] = {
-    400: FailureKind.CONTENT,
-    401: FailureKind.ACCOUNT,
-    403: FailureKind.ACCOUNT,
-    404: FailureKind.ACCOUNT,
-    405: FailureKind.ACCOUNT,
-    408: FailureKind.UNREACHABLE,
-    413: FailureKind.TOO_LARGE,
-    429: FailureKind.ACCOUNT,
-}
 
 
 class Mailjet(PasswordAdapter):
@@ -186,13 +177,13 @@ class Mailjet(PasswordAdapter):
         message = _first(answer, "Messages")
         if response.status in {200, 201} and reading.text(message, "Status").lower() == "success":
             return Accepted(_message_id(_first(message, "To")))
-        errors = _objects(message.get("Errors")) or [answer]
+        errors = reading.objects(message.get("Errors")) or [answer]
         said = (reading.text(error, "ErrorMessage") for error in errors)
         reason = one_line("; ".join(text for text in said if text)) or f"HTTP {response.status}"
         statuses = (error.get("StatusCode") for error in errors)
         status = max(response.status, *(each for each in statuses if isinstance(each, int) and each < 600), 0)
         known = [error for error in errors if reading.text(error, "ErrorCode") in _CODES]
-        kind = _kind(known[0]) if known else _STATUSES.get(status, FailureKind.OTHER)
+        kind = _kind(known[0]) if known else exchange.STATUSES.get(status, FailureKind.OTHER)
         if exchange.for_now(status) or exchange.for_now(response.status) or (status < 400 and not known):
             return TryAgain(Failure(kind, reason=reason), exchange.wait(response.headers))
         return Refused(Failure(kind, reason=reason))
@@ -225,11 +216,7 @@ class Mailjet(PasswordAdapter):
 
     def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> Reading:
         """A list where events are grouped, one bare event where they aren't."""
-        try:
-            posted = reading.decode(body)
-        except reading.Malformed as malformed:
-            return reading.not_readable(str(malformed))
-        return reading.read_each(posted if isinstance(posted, list) else [posted], _event)
+        return reading.read_one_or_many(body, _event)
 
 
 def _host(credentials: Mapping[str, str]) -> str:
@@ -271,13 +258,9 @@ def _mailbox(address: Address) -> dict[str, str]:
     return {"Email": address.email, "Name": address.name} if address.name else {"Email": address.email}
 
 
-def _objects(value: object) -> list[reading.Fields]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
 def _first(fields: reading.Fields, name: str) -> reading.Fields:
     """The first object of a list; empty when there is none."""
-    return next(iter(_objects(fields.get(name))), {})
+    return next(iter(reading.objects(fields.get(name))), {})
 
 
 def _message_id(fields: reading.Fields) -> str | None:
@@ -347,7 +330,7 @@ def _outcome(name: str, fields: reading.Fields) -> tuple[EventKind, str, Failure
     failure = reading.refusal(comment or error, vendor=vendor)
     detail = f"{name}/{error}" if error else name
     if name == "blocked":
-        return kind, detail, Failure(vendor, failure.smtp_code, failure.enhanced_code, failure.reason)
+        return kind, detail, replace(failure, kind=vendor)
     if fields.get("hard_bounce") is True or fields.get("blocked") is True:
         return EventKind.BOUNCED, detail, failure
     if error.lower() == _RETRIED:

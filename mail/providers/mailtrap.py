@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 from mail.errors import WebhookRejected
 from mail.failure import Failure, FailureKind, one_line
-from mail.message import Address, Email
+from mail.message import Email
 from mail.providers import exchange, mailtrap_events, reading, signatures
 from mail.providers.adapter import SignedAdapter
 from mail.providers.base import (
@@ -42,17 +42,6 @@ _STREAMS: Mapping[str, str] = {
     "bulk": "https://bulk.api.mailtrap.io",
 }
 
-# Transactional, "Send transactional email".
-_ANSWERS: Mapping[int, FailureKind] = {
-    400: FailureKind.CONTENT,
-    401: FailureKind.ACCOUNT,
-    403: FailureKind.ACCOUNT,  # the domain isn't verified, or isn't this token's
-    404: FailureKind.ACCOUNT,  # no such sandbox
-    408: FailureKind.UNREACHABLE,
-    413: FailureKind.TOO_LARGE,
-    422: FailureKind.CONTENT,
-    429: FailureKind.ACCOUNT,
-}
 # What the first error of a 400 begins with.
 _FIELDS: Mapping[str, FailureKind] = {
     "'to'": FailureKind.ADDRESS_UNKNOWN,
@@ -119,7 +108,8 @@ class Mailtrap(SignedAdapter):
         if response.status == 200 and answer.get("success") is True and isinstance(ids, list) and ids:
             return Accepted(reading.text({"id": ids[0]}, "id") or None)
         errors = _errors(answer)
-        kind = _ANSWERS.get(response.status, FailureKind.OTHER)
+        # 403 also says that the domain isn't verified, 404 that there is no such sandbox.
+        kind = exchange.STATUSES.get(response.status, FailureKind.OTHER)
         if response.status == 400:
             kind = next((_FIELDS[start] for start in _FIELDS if errors.startswith(start)), kind)
         failure = Failure(kind, reason=errors or f"HTTP {response.status}")
@@ -195,8 +185,8 @@ def _token(credentials: Mapping[str, str]) -> dict[str, str]:
 def _payload(email: Email) -> dict[str, object]:
     # Message-ID isn't set: some headers are reserved, the page doesn't say which, and a reserved one is refused.
     payload: dict[str, object] = {
-        "from": _mailbox(email.sender),
-        "to": [_mailbox(email.recipient)],
+        "from": exchange.name_and_email(email.sender),
+        "to": [exchange.name_and_email(email.recipient)],
         "subject": email.subject,
         "headers": {"Auto-Submitted": "auto-generated"},
         "custom_variables": {reading.METADATA_KEY: str(email.id)},
@@ -206,12 +196,8 @@ def _payload(email: Email) -> dict[str, object]:
     if email.html is not None:
         payload["html"] = email.html
     if email.reply_to:
-        payload["reply_to"] = _mailbox(email.reply_to)
+        payload["reply_to"] = exchange.name_and_email(email.reply_to)
     return payload
-
-
-def _mailbox(address: Address) -> dict[str, str]:
-    return {"email": address.email, "name": address.name} if address.name else {"email": address.email}
 
 
 def _errors(answer: reading.Fields) -> str:

@@ -51,15 +51,6 @@ _ERRORS_FOR_NOW: Mapping[str, FailureKind] = {
     "GeneralError": FailureKind.OTHER,
     "ServiceUnavailable": FailureKind.UNREACHABLE,
 }
-_STATUSES: Mapping[int, FailureKind] = {
-    401: FailureKind.ACCOUNT,
-    403: FailureKind.ACCOUNT,
-    404: FailureKind.ACCOUNT,
-    408: FailureKind.UNREACHABLE,
-    413: FailureKind.TOO_LARGE,
-    422: FailureKind.CONTENT,
-    429: FailureKind.ACCOUNT,
-}
 
 
 class Mandrill(SignedAdapter):
@@ -113,7 +104,7 @@ class Mandrill(SignedAdapter):
             return _result(results[0])
         error = results if isinstance(results, dict) else {}
         name = reading.text(error, "name")
-        by_status = _STATUSES.get(response.status, FailureKind.OTHER)
+        by_status = exchange.STATUSES.get(response.status, FailureKind.OTHER)
         kind = _ERRORS.get(name) or _ERRORS_FOR_NOW.get(name, by_status)
         failure = Failure(kind, reason=reading.text(error, "message") or f"HTTP {response.status}")
         if name not in _ERRORS and (name in _ERRORS_FOR_NOW or exchange.passes(response.status)):

@@ -238,10 +238,7 @@ class Postal(SignedAdapter):
             raise WebhookRejected("the signature is wrong")
 
     def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> Reading:
-        try:
-            return reading.read_each([reading.decode(body)], _event)
-        except reading.Malformed as malformed:
-            return reading.not_readable(str(malformed))
+        return reading.read_one(body, _event)
 
 
 def _call(credentials: Mapping[str, str], method: str, payload: Mapping[str, object]) -> HttpRequest:

@@ -5,6 +5,7 @@ developer/webhooks (one page each), developer/user-guide/tracking-opens, support
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -115,15 +116,6 @@ _INVALID: Mapping[str, FailureKind] = {
 # messages-api, "Outbound message details": Type of MessageEvents, as the record that a webhook would bring. Bounces are
 # read from the bounces themselves, which say more.
 _HISTORY: Mapping[str, str] = {"Delivered": "Delivery", "Opened": "Open", "LinkClicked": "Click"}
-_STATUSES: Mapping[int, FailureKind] = {
-    401: FailureKind.ACCOUNT,
-    403: FailureKind.ACCOUNT,
-    404: FailureKind.ACCOUNT,
-    408: FailureKind.UNREACHABLE,
-    413: FailureKind.TOO_LARGE,
-    422: FailureKind.CONTENT,
-    429: FailureKind.ACCOUNT,
-}
 
 
 class Postmark(PasswordAdapter):
@@ -174,7 +166,7 @@ class Postmark(PasswordAdapter):
         if response.status == 200 and code == 0:
             return Accepted(reading.text(answer, "MessageID") or None)
         reason = reading.text(answer, "Message") or f"HTTP {response.status}"
-        by_status = _STATUSES.get(response.status, FailureKind.OTHER)
+        by_status = exchange.STATUSES.get(response.status, FailureKind.OTHER)
         if code in _ERRORS and not exchange.for_now(response.status):
             invalid = (_INVALID[field] for field in _INVALID if code == 300 and field in reason)
             return Refused(Failure(next(invalid, _ERRORS[code]), reason=reason))
@@ -219,10 +211,7 @@ class Postmark(PasswordAdapter):
         return exchange.read_check(self.label, response)
 
     def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> Reading:
-        try:
-            return reading.read_each([reading.decode(body)], _event)
-        except reading.Malformed as malformed:
-            return reading.not_readable(str(malformed))
+        return reading.read_one(body, _event)
 
 
 def _payload(email: Email, stream: str) -> dict[str, object]:
@@ -306,7 +295,7 @@ def _bounce(fields: reading.Fields) -> tuple[EventKind, str, Failure | None]:
         vendor=vendor,
     )
     if kind is EventKind.REJECTED:
-        return kind, detail, Failure(vendor, failure.smtp_code, failure.enhanced_code, failure.reason)
+        return kind, detail, replace(failure, kind=vendor)
     if kind in {EventKind.SOFT_BOUNCED, EventKind.UNKNOWN} and fields.get("Inactive") is True:
         return EventKind.BOUNCED, detail, failure
     return reading.final(kind, failure), detail, failure

@@ -98,6 +98,23 @@ def read_each(elements: Iterable[object], read: Callable[[Fields], Event | None]
     return Reading(tuple(events), tuple(unreadable))
 
 
+def read_one(body: bytes, read: Callable[[Fields], Event | None]) -> Reading:
+    """A body that is one event in JSON."""
+    try:
+        return read_each([decode(body)], read)
+    except Malformed as malformed:
+        return not_readable(str(malformed))
+
+
+def read_one_or_many(body: bytes, read: Callable[[Fields], Event | None]) -> Reading:
+    """A body that is one event in JSON, or a list of them."""
+    try:
+        posted = decode(body)
+    except Malformed as malformed:
+        return not_readable(str(malformed))
+    return read_each(posted if isinstance(posted, list) else [posted], read)
+
+
 def not_readable(error: str) -> Reading:
     """A body of which nothing could be read."""
     return Reading((), (Unreadable(0, error),))
@@ -122,6 +139,11 @@ def nested(fields: Fields, name: str) -> Fields:
     """A field that is an object; empty when it is missing or something else."""
     value = fields.get(name)
     return value if isinstance(value, dict) else {}
+
+
+def objects(value: object) -> list[Fields]:
+    """The objects in a list; none when it is something else."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def our_id(fields: Fields) -> MessageId | None:

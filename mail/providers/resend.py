@@ -7,6 +7,7 @@ idempotency-keys, dashboard/domains/tracking.
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from email.header import Header
 from email.utils import parseaddr
 from typing import Final
@@ -129,14 +130,6 @@ _FIELDS: Mapping[str, FailureKind] = {
     "`from`": FailureKind.ACCOUNT,
     "`reply_to`": FailureKind.ACCOUNT,
 }
-_STATUSES: Mapping[int, FailureKind] = {
-    401: FailureKind.ACCOUNT,
-    403: FailureKind.ACCOUNT,
-    404: FailureKind.ACCOUNT,
-    413: FailureKind.TOO_LARGE,
-    422: FailureKind.CONTENT,
-    429: FailureKind.ACCOUNT,
-}
 
 _ATOMS: Final = re.compile(r"[A-Za-z0-9'&_-]+(?: [A-Za-z0-9'&_-]+)*", re.ASCII)
 
@@ -181,7 +174,7 @@ class Resend(SignedAdapter):
         svix.check_secret(secret)
 
     def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
-        headers = {**_authorization(credentials), "idempotency-key": str(email.id)}
+        headers = {**exchange.bearer(credentials["api_key"]), "idempotency-key": str(email.id)}
         return exchange.json_post(f"{exchange.base_url(credentials, _URL)}/emails", headers, _payload(email))
 
     def read_answer(self, response: HttpResponse) -> Answer:
@@ -195,7 +188,7 @@ class Resend(SignedAdapter):
             # The key is our message's own and was taken within 24 hours, so it is this email that was sent: by a
             # version of ours that wrote it in other bytes, and whose answer was lost.
             return Accepted(None, reason)
-        kind = _ERRORS.get(name, _STATUSES.get(response.status, FailureKind.OTHER))
+        kind = _ERRORS.get(name, exchange.STATUSES.get(response.status, FailureKind.OTHER))
         if name == "validation_error":
             quoted = (_FIELDS[field] for field in _FIELDS if field in reason)
             kind = next(quoted, FailureKind.ACCOUNT if response.status == 403 else kind)
@@ -208,7 +201,7 @@ class Resend(SignedAdapter):
         if not question.provider_message_id:
             return None
         path = f"/emails/{quote(question.provider_message_id, safe='')}"
-        return exchange.get(exchange.base_url(credentials, _URL) + path, _authorization(credentials))
+        return exchange.get(exchange.base_url(credentials, _URL) + path, exchange.bearer(credentials["api_key"]))
 
     def read_told(self, response: HttpResponse, question: Question, credentials: Mapping[str, str]) -> Told | NotTold:
         """retrieve-email: the last event alone, and not when it was. It was before the answer, whose time stands for
@@ -234,7 +227,7 @@ class Resend(SignedAdapter):
 
     def check_request(self, credentials: Mapping[str, str]) -> HttpRequest:
         """api-reference/domains, "List domains"."""
-        return exchange.get(f"{exchange.base_url(credentials, _URL)}/domains", _authorization(credentials))
+        return exchange.get(f"{exchange.base_url(credentials, _URL)}/domains", exchange.bearer(credentials["api_key"]))
 
     def read_check(self, response: HttpResponse) -> CredentialsCheck:
         if (
@@ -250,14 +243,7 @@ class Resend(SignedAdapter):
         svix.verify(request.headers, request.body, secrets)
 
     def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> Reading:
-        try:
-            return reading.read_each([reading.decode(body)], lambda fields: _event(fields, svix.event_id(headers)))
-        except reading.Malformed as malformed:
-            return reading.not_readable(str(malformed))
-
-
-def _authorization(credentials: Mapping[str, str]) -> dict[str, str]:
-    return {"authorization": f"Bearer {credentials['api_key']}"}
+        return reading.read_one(body, lambda fields: _event(fields, svix.event_id(headers)))
 
 
 def _payload(email: Email) -> dict[str, object]:
@@ -354,5 +340,5 @@ def _bounce(bounce: reading.Fields) -> tuple[EventKind, Failure]:
     code = reading.text({"code": codes[0] if isinstance(codes, list) and codes else codes}, "code")
     failure = reading.refusal(code or reading.text(bounce, "message"), vendor=vendor)
     if kind is EventKind.REJECTED and vendor is not None:
-        return kind, Failure(vendor, failure.smtp_code, failure.enhanced_code, failure.reason)
+        return kind, replace(failure, kind=vendor)
     return reading.final(kind, failure), failure

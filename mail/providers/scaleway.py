@@ -55,6 +55,7 @@ SNS: Final = sns.Service(
 
 # `type` of an error. Others go by the status.
 _ERRORS: Mapping[str, FailureKind] = {
+    "precondition_failed": FailureKind.OTHER,  # of the domain, the project or the offer: the message says
     "invalid_arguments": FailureKind.CONTENT,
     "denied_authentication": FailureKind.ACCOUNT,
     "permissions_denied": FailureKind.ACCOUNT,  # also a wrong project ID
@@ -73,14 +74,6 @@ _ARGUMENTS: Mapping[str, FailureKind] = {
     "from": FailureKind.ACCOUNT,
     "project_id": FailureKind.ACCOUNT,
     "region": FailureKind.ACCOUNT,
-}
-_STATUSES: Mapping[int, FailureKind] = {
-    401: FailureKind.ACCOUNT,
-    403: FailureKind.ACCOUNT,
-    404: FailureKind.ACCOUNT,
-    408: FailureKind.UNREACHABLE,
-    413: FailureKind.TOO_LARGE,
-    429: FailureKind.ACCOUNT,
 }
 
 
@@ -225,7 +218,7 @@ def _header_mailbox(address: Address) -> str:
 def _failure(answer: reading.Fields, status: int) -> tuple[FailureKind, str]:
     """Kind and reason of an error, from its type and the arguments that it names."""
     error = reading.text(answer, "type")
-    kind = {**_ERRORS, **_ERRORS_FOR_NOW}.get(error) or _STATUSES.get(status, FailureKind.OTHER)
+    kind = {**_ERRORS, **_ERRORS_FOR_NOW}.get(error) or exchange.STATUSES.get(status, FailureKind.OTHER)
     listed = answer.get("details")
     details = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
     arguments = [reading.text(each, "argument_name") for each in details]

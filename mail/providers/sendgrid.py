@@ -10,7 +10,7 @@ from typing import Final
 from mail.errors import WebhookRejected
 from mail.event import Event, EventKind
 from mail.failure import Failure, FailureKind, one_line
-from mail.message import Address, Email
+from mail.message import Email
 from mail.providers import exchange, reading, signatures
 from mail.providers.adapter import SignedAdapter
 from mail.providers.base import (
@@ -87,14 +87,7 @@ _DROPS: Mapping[str, FailureKind] = {
 
 # v3 "Errors". 401 also says that credits are used up, 403 that the From address isn't verified.
 _ANSWERS: Mapping[int, FailureKind] = {
-    400: FailureKind.CONTENT,
-    401: FailureKind.ACCOUNT,
-    403: FailureKind.ACCOUNT,
-    404: FailureKind.ACCOUNT,
-    405: FailureKind.ACCOUNT,
-    408: FailureKind.UNREACHABLE,
-    413: FailureKind.TOO_LARGE,
-    429: FailureKind.ACCOUNT,
+    **exchange.STATUSES,
     451: FailureKind.ACCOUNT,  # data residency: the key belongs to the other region
 }
 
@@ -144,7 +137,7 @@ class SendGrid(SignedAdapter):
 
     def send_request(self, email: Email, credentials: Mapping[str, str]) -> HttpRequest:
         url = f"{exchange.base_url(credentials, _GLOBAL_URL)}/v3/mail/send"
-        return exchange.json_post(url, _authorization(credentials), _payload(email))
+        return exchange.json_post(url, exchange.bearer(credentials["api_key"]), _payload(email))
 
     def read_answer(self, response: HttpResponse) -> Answer:
         if response.status == 202:
@@ -161,7 +154,9 @@ class SendGrid(SignedAdapter):
 
     def check_request(self, credentials: Mapping[str, str]) -> HttpRequest:
         """API Keys, "Retrieve a list of scopes for which this user has access"."""
-        return exchange.get(f"{exchange.base_url(credentials, _GLOBAL_URL)}/v3/scopes", _authorization(credentials))
+        return exchange.get(
+            f"{exchange.base_url(credentials, _GLOBAL_URL)}/v3/scopes", exchange.bearer(credentials["api_key"])
+        )
 
     def read_check(self, response: HttpResponse) -> CredentialsCheck:
         scopes = reading.decode_object(response.body).get("scopes")
@@ -172,7 +167,7 @@ class SendGrid(SignedAdapter):
     def webhook_test_request(self, credentials: Mapping[str, str], url: str) -> HttpRequest | None:
         """Event Webhook, "Test Event Notification Settings": it posts one event of each kind."""
         test = f"{exchange.base_url(credentials, _GLOBAL_URL)}/v3/user/webhooks/event/test"
-        return exchange.json_post(test, _authorization(credentials), {"url": url})
+        return exchange.json_post(test, exchange.bearer(credentials["api_key"]), {"url": url})
 
     def verify_webhook(self, request: WebhookRequest, secrets: Sequence[str]) -> None:
         """ECDSA over timestamp and raw body. No age limit: retries come for a day, and the dedupe key
@@ -195,18 +190,14 @@ class SendGrid(SignedAdapter):
         return reading.read_each(events, _event)
 
 
-def _authorization(credentials: Mapping[str, str]) -> dict[str, str]:
-    return {"authorization": f"Bearer {credentials['api_key']}"}
-
-
 def _payload(email: Email) -> dict[str, object]:
     content = [{"type": "text/plain", "value": email.text}]
     if email.html is not None:
         # Mail Send: text/plain stands first, and no part may be empty.
         content = [part for part in content if part["value"]] + [{"type": "text/html", "value": email.html}]
     payload: dict[str, object] = {
-        "personalizations": [{"to": [_mailbox(email.recipient)]}],
-        "from": _mailbox(email.sender),
+        "personalizations": [{"to": [exchange.name_and_email(email.recipient)]}],
+        "from": exchange.name_and_email(email.sender),
         "subject": email.subject,
         "content": content,
         "headers": {"Message-ID": email.rfc_message_id, "Auto-Submitted": "auto-generated"},
@@ -218,12 +209,8 @@ def _payload(email: Email) -> dict[str, object]:
         },
     }
     if email.reply_to:
-        payload["reply_to"] = _mailbox(email.reply_to)
+        payload["reply_to"] = exchange.name_and_email(email.reply_to)
     return payload
-
-
-def _mailbox(address: Address) -> dict[str, str]:
-    return {"email": address.email, "name": address.name} if address.name else {"email": address.email}
 
 
 def _errors(body: bytes) -> tuple[list[str], list[str]]:

@@ -64,16 +64,8 @@ _LATER: Final = frozenset({"1500", "1501", "1502", "1900", "2101", "2102"})
 _SANDBOX_USED_UP: Final = "2103"  # five emails in an account's life
 _SENDING_LIMIT: Final = 420  # api, "Errors": "Exceed Sending Limit"
 _STATUSES: Mapping[int, FailureKind] = {
-    400: FailureKind.CONTENT,
-    401: FailureKind.ACCOUNT,
-    403: FailureKind.ACCOUNT,
-    404: FailureKind.ACCOUNT,
-    405: FailureKind.ACCOUNT,
-    413: FailureKind.TOO_LARGE,
-    415: FailureKind.CONTENT,
+    **exchange.STATUSES,
     420: FailureKind.ACCOUNT,
-    422: FailureKind.CONTENT,
-    429: FailureKind.ACCOUNT,
 }
 
 # What SparkPost's template language reads as its own.
@@ -182,11 +174,7 @@ class SparkPost(PasswordAdapter):
         return HttpRequest("POST", _host(credentials) + path, headers, b'[{"msys":{}}]')
 
     def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> Reading:
-        try:
-            elements = reading.decode(body)
-        except reading.Malformed as malformed:
-            return reading.not_readable(str(malformed))
-        return reading.read_each(elements if isinstance(elements, list) else [elements], sparkpost_events.posted)
+        return reading.read_one_or_many(body, sparkpost_events.posted)
 
 
 def _host(credentials: Mapping[str, str]) -> str:
@@ -209,7 +197,7 @@ def _payload(email: Email) -> dict[str, object]:
         written["reply_to"] = exchange.mailbox(exchange.with_ascii_domain(email.reply_to))
     names = _names([*written.values(), sender.name])
     content: dict[str, object] = {name: _literal(value, names) for name, value in written.items()}
-    content["from"] = _mailbox(Address(sender.email, _literal(sender.name, names)))
+    content["from"] = exchange.name_and_email(Address(sender.email, _literal(sender.name, names)))
     content["headers"] = {"Message-ID": email.rfc_message_id, "Auto-Submitted": "auto-generated"}
     payload: dict[str, object] = {
         "options": {
@@ -219,16 +207,12 @@ def _payload(email: Email) -> dict[str, object]:
             "transactional": True,
         },
         "metadata": {reading.METADATA_KEY: str(email.id)},
-        "recipients": [{"address": _mailbox(recipient)}],
+        "recipients": [{"address": exchange.name_and_email(recipient)}],
         "content": content,
     }
     if names:
         payload["substitution_data"] = {name: braces for braces, name in names.items()}
     return payload
-
-
-def _mailbox(address: Address) -> dict[str, str]:
-    return {"email": address.email, "name": address.name} if address.name else {"email": address.email}
 
 
 def _names(texts: Iterable[str]) -> dict[str, str]:

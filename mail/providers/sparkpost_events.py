@@ -5,6 +5,7 @@ Codes", "SparkPost Event Definitions", "Preparing for Async Suppressions", "Appl
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -147,5 +148,5 @@ def _failure(fields: reading.Fields, vendor: FailureKind | None) -> Failure:
     reason = reading.text(fields, "raw_reason") or reading.text(fields, "reason")
     failure = reading.refusal(reason, status=reading.text(fields, "error_code"), vendor=vendor)
     if _SUPPRESSED in reason.lower():
-        return Failure(FailureKind.SUPPRESSED, failure.smtp_code, failure.enhanced_code, failure.reason)
+        return replace(failure, kind=FailureKind.SUPPRESSED)
     return failure

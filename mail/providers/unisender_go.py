@@ -116,15 +116,6 @@ _CODES: Mapping[int, FailureKind] = {
 }
 _LATER: Final = frozenset({120, 150, 908})
 _SENT_ALREADY: Final = 1573
-_ANSWERS: Mapping[int, FailureKind] = {
-    400: FailureKind.CONTENT,
-    401: FailureKind.ACCOUNT,
-    403: FailureKind.ACCOUNT,
-    404: FailureKind.ACCOUNT,
-    405: FailureKind.ACCOUNT,
-    413: FailureKind.TOO_LARGE,
-    429: FailureKind.ACCOUNT,
-}
 
 _LONGEST_NAME: Final = 78
 _AUTH: Final = re.compile(rb'("auth"\s*:\s*")([0-9a-fA-F]{32})"')
@@ -188,7 +179,7 @@ class UnisenderGo(SignedAdapter):
             return Accepted(None, reason)
         known = code if isinstance(code, int) else 0
         failure = Failure(
-            _CODES.get(known, _ANSWERS.get(response.status, FailureKind.OTHER)),
+            _CODES.get(known, exchange.STATUSES.get(response.status, FailureKind.OTHER)),
             reason=f"{known}: {reason}" if known else reason,
         )
         if known in _LATER or exchange.passes(response.status):
