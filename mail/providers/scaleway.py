@@ -55,7 +55,6 @@ SNS: Final = sns.Service(
 
 # `type` of an error. Others go by the status.
 _ERRORS: Mapping[str, FailureKind] = {
-    "precondition_failed": FailureKind.OTHER,  # of the domain, the project or the offer: the message says
     "invalid_arguments": FailureKind.CONTENT,
     "denied_authentication": FailureKind.ACCOUNT,
     "permissions_denied": FailureKind.ACCOUNT,  # also a wrong project ID
@@ -63,6 +62,8 @@ _ERRORS: Mapping[str, FailureKind] = {
     "precondition_failed": FailureKind.ACCOUNT,  # the domain isn't verified
     "resource_locked": FailureKind.ACCOUNT,
 }
+# A 400 always has a type; one that isn't known may mean anything.
+_STATUSES: Mapping[int, FailureKind] = {**exchange.STATUSES, 400: FailureKind.OTHER}
 _ERRORS_FOR_NOW: Mapping[str, FailureKind] = {
     "quotas_exceeded": FailureKind.ACCOUNT,
     "transient_state": FailureKind.ACCOUNT,
@@ -218,7 +219,7 @@ def _header_mailbox(address: Address) -> str:
 def _failure(answer: reading.Fields, status: int) -> tuple[FailureKind, str]:
     """Kind and reason of an error, from its type and the arguments that it names."""
     error = reading.text(answer, "type")
-    kind = {**_ERRORS, **_ERRORS_FOR_NOW}.get(error) or exchange.STATUSES.get(status, FailureKind.OTHER)
+    kind = {**_ERRORS, **_ERRORS_FOR_NOW}.get(error) or _STATUSES.get(status, FailureKind.OTHER)
     listed = answer.get("details")
     details = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
     arguments = [reading.text(each, "argument_name") for each in details]
