@@ -7,16 +7,14 @@ idempotency-keys, dashboard/domains/tracking.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from email.header import Header
-from email.utils import parseaddr
 from typing import Final
 from urllib.parse import quote
 
 from mail.event import Event, EventKind
 from mail.failure import Failure, FailureKind
 from mail.message import Address, Email
-from mail.providers import exchange, reading, svix
+from mail.providers import exchange, reading, resend_events, svix
 from mail.providers.adapter import SignedAdapter
 from mail.providers.base import (
     Accepted,
@@ -40,50 +38,6 @@ from mail.providers.base import (
 
 _URL: Final = "https://api.resend.com"
 
-# webhooks/event-types: `type`.
-_EVENTS: Mapping[str, EventKind] = {
-    "email.scheduled": EventKind.QUEUED,
-    "email.sent": EventKind.QUEUED,  # "Resend will attempt to deliver"
-    "email.delivered": EventKind.DELIVERED,
-    "email.delivery_delayed": EventKind.DEFERRED,
-    "email.bounced": EventKind.BOUNCED,  # by its type, below
-    "email.suppressed": EventKind.REJECTED,
-    "email.failed": EventKind.REJECTED,  # taken by the API, then not sent
-    "email.opened": EventKind.OPENED,
-    "email.clicked": EventKind.CLICKED,
-    "email.complained": EventKind.COMPLAINED,
-}
-# Events that are about no email of ours; some carry the id of another's.
-_ABOUT_OTHERS: Final = ("email.received", "contact.", "domain.", "suppression.", "inbox.")
-
-# webhooks/emails/bounced: `bounce.type` and `bounce.subType`, which are Amazon SES's. An automatic reply is among the
-# Transient ones, so these are final only where the destination's code says so.
-_BOUNCES: Mapping[tuple[str, str], tuple[EventKind, FailureKind | None]] = {
-    ("Permanent", "General"): (EventKind.BOUNCED, None),
-    ("Permanent", "NoEmail"): (EventKind.BOUNCED, FailureKind.ADDRESS_UNKNOWN),
-    ("Permanent", "Suppressed"): (EventKind.REJECTED, FailureKind.SUPPRESSED),
-    ("Permanent", "OnAccountSuppressionList"): (EventKind.REJECTED, FailureKind.SUPPRESSED),
-    ("Transient", "General"): (EventKind.SOFT_BOUNCED, None),
-    ("Transient", "MailboxFull"): (EventKind.SOFT_BOUNCED, FailureKind.MAILBOX_FULL),
-    ("Transient", "MessageTooLarge"): (EventKind.SOFT_BOUNCED, FailureKind.TOO_LARGE),
-    ("Transient", "ContentRejected"): (EventKind.SOFT_BOUNCED, FailureKind.SPAM),
-    ("Transient", "AttachmentRejected"): (EventKind.SOFT_BOUNCED, FailureKind.POLICY),
-    ("Undetermined", "Undetermined"): (EventKind.SOFT_BOUNCED, None),
-}
-_BOUNCE_TYPES: Mapping[str, EventKind] = {
-    "": EventKind.BOUNCED,  # "permanently rejected the email"
-    "Permanent": EventKind.BOUNCED,
-    "Transient": EventKind.SOFT_BOUNCED,
-    "Undetermined": EventKind.SOFT_BOUNCED,
-}
-
-# webhooks/emails/failed: what stands in `failed.reason`; the page names the causes in words.
-_REASONS: tuple[tuple[str, FailureKind], ...] = (
-    ("quota", FailureKind.ACCOUNT),
-    ("api_key", FailureKind.ACCOUNT),
-    ("domain", FailureKind.ACCOUNT),
-    ("recipient", FailureKind.ADDRESS_UNKNOWN),
-)
 
 # retrieve-email: `last_event`, as the event that a webhook would bring.
 _LAST_EVENTS: Mapping[str, str] = {
@@ -212,7 +166,7 @@ class Resend(SignedAdapter):
         if last == "queued":
             return Told(Reading())
         name = _LAST_EVENTS.get(last, last)
-        kind, failure = _outcome(name, {})
+        kind, failure = resend_events.outcome(name, {})
         event = Event(
             kind=EventKind.REJECTED if last == "canceled" else kind,
             occurred_at=exchange.answered_at(response.headers) or question.sent_at,
@@ -243,7 +197,7 @@ class Resend(SignedAdapter):
         svix.verify(request.headers, request.body, secrets)
 
     def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> Reading:
-        return reading.read_one(body, lambda fields: _event(fields, svix.event_id(headers)))
+        return reading.read_one(body, lambda fields: resend_events.event(fields, svix.event_id(headers)))
 
 
 def _payload(email: Email) -> dict[str, object]:
@@ -268,77 +222,3 @@ def _mailbox(address: Address) -> str:
     if not address.name or _ATOMS.fullmatch(address.name):
         return f"{address.name} <{address.email}>" if address.name else address.email
     return f"{Header(address.name, 'utf-8').encode(linesep='')} <{address.email}>"
-
-
-def _event(fields: reading.Fields, event_id: str | None) -> Event | None:
-    name, data = reading.text(fields, "type"), reading.nested(fields, "data")
-    if not name:
-        raise reading.Malformed("the event has no type")
-    if name.startswith(_ABOUT_OTHERS):
-        return None
-    message_id, provider_message_id = reading.our_id(_tags(data)), reading.text(data, "email_id") or None
-    if message_id is None and provider_message_id is None:
-        raise reading.Malformed("the event names no message")
-    click = reading.nested(data, "click")
-    # `data.created_at` is when the email was made.
-    occurred_at = reading.iso_time(click.get("timestamp", fields.get("created_at")))
-    kind, failure = _outcome(name, data)
-    link = reading.text(click, "link")
-    key = reading.dedupe_key(str(message_id), provider_message_id, name, occurred_at, link)
-    return Event(
-        kind=kind,
-        occurred_at=occurred_at,
-        dedupe_key=event_id or key,
-        message_id=message_id,
-        provider_message_id=provider_message_id,
-        recipient=_recipient(data.get("to")),
-        failure=failure,
-        detail=_detail(name, data),
-    )
-
-
-def _tags(data: reading.Fields) -> reading.Fields:
-    """Tags come back as an object; older webhooks had them as they were sent."""
-    tags = data.get("tags")
-    if isinstance(tags, list):
-        return {reading.text(tag, "name"): tag.get("value") for tag in tags if isinstance(tag, dict)}
-    return reading.nested(data, "tags")
-
-
-def _recipient(to: object) -> str | None:
-    first = to[0] if isinstance(to, list) and to else to
-    mailbox = reading.text({"to": first}, "to")
-    return parseaddr(mailbox)[1] or mailbox or None
-
-
-def _detail(name: str, data: reading.Fields) -> str:
-    bounce = reading.nested(data, "bounce")
-    said = (reading.text(bounce, part) for part in ("type", "subType"))
-    return "/".join(part for part in (name, *said) if part)
-
-
-def _outcome(name: str, data: reading.Fields) -> tuple[EventKind, Failure | None]:
-    kind = _EVENTS.get(name, EventKind.UNKNOWN)
-    match name:
-        case "email.bounced":
-            return _bounce(reading.nested(data, "bounce"))
-        case "email.suppressed":
-            reason = reading.text(reading.nested(data, "suppressed"), "message")
-            return kind, Failure(FailureKind.SUPPRESSED, reason=reason)
-        case "email.failed":
-            reason = reading.text(reading.nested(data, "failed"), "reason")
-            named = (failure for word, failure in _REASONS if word in reason.lower())
-            return kind, Failure(next(named, FailureKind.OTHER), reason=reason)
-        case _:
-            return kind, None
-
-
-def _bounce(bounce: reading.Fields) -> tuple[EventKind, Failure]:
-    named = reading.text(bounce, "type"), reading.text(bounce, "subType")
-    kind, vendor = _BOUNCES.get(named, (_BOUNCE_TYPES.get(named[0], EventKind.SOFT_BOUNCED), None))
-    codes = bounce.get("diagnosticCode")
-    code = reading.text({"code": codes[0] if isinstance(codes, list) and codes else codes}, "code")
-    failure = reading.refusal(code or reading.text(bounce, "message"), vendor=vendor)
-    if kind is EventKind.REJECTED and vendor is not None:
-        return kind, replace(failure, kind=vendor)
-    return reading.final(kind, failure), failure

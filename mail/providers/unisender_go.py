@@ -7,15 +7,13 @@ errors") and "Email statuses".
 import hashlib
 import hmac
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mail.errors import WebhookRejected
-from mail.event import Event, EventKind
 from mail.failure import Failure, FailureKind
 from mail.message import Email
-from mail.providers import exchange, reading
+from mail.providers import exchange, reading, unisender_go_events
 from mail.providers.adapter import SignedAdapter
 from mail.providers.base import (
     Accepted,
@@ -40,58 +38,6 @@ _DATA_CENTRES: Mapping[str, str] = {
 }
 _PATH: Final = "/ru/transactional/api/v1"
 
-# Webhook call, `status`.
-_STATUSES: Mapping[str, EventKind] = {
-    "accepted": EventKind.QUEUED,
-    "sent": EventKind.QUEUED,  # on its way to the destination
-    "delivered": EventKind.DELIVERED,
-    "opened": EventKind.OPENED,
-    "clicked": EventKind.CLICKED,
-    "unsubscribed": EventKind.UNSUBSCRIBED,
-    "subscribed": EventKind.RESUBSCRIBED,
-    "spam": EventKind.COMPLAINED,
-    "soft_bounced": EventKind.DEFERRED,  # tried again for 24 or 48 hours; then it is a hard one
-    "hard_bounced": EventKind.BOUNCED,
-}
-
-# Webhook call, `delivery_info.delivery_status`, of a refusal. None where the destination's words must tell.
-_REFUSALS: Mapping[str, FailureKind | None] = {
-    "err_user_unknown": FailureKind.ADDRESS_UNKNOWN,
-    "err_user_inactive": FailureKind.ADDRESS_UNKNOWN,
-    "err_mailbox_discarded": FailureKind.ADDRESS_UNKNOWN,
-    "err_dest_invalid": FailureKind.ADDRESS_UNKNOWN,
-    "err_domain_inactive": FailureKind.DOMAIN_UNKNOWN,
-    "err_no_dns": FailureKind.DOMAIN_UNKNOWN,
-    "err_mailbox_full": FailureKind.MAILBOX_FULL,
-    "err_spam_rejected": FailureKind.SPAM,
-    "err_blacklisted": FailureKind.REPUTATION,
-    "err_too_large": FailureKind.TOO_LARGE,
-    "err_destination_misconfigured": FailureKind.UNREACHABLE,
-    "err_no_smtp": FailureKind.UNREACHABLE,
-    "err_giveup": FailureKind.UNREACHABLE,
-    "err_src_invalid": FailureKind.ACCOUNT,
-    "err_delivery_failed": None,
-    "err_will_retry": None,
-    "err_resend": None,
-    "err_retry_letter": None,
-    "err_unknown": None,
-}
-# The same, of an email that was never sent to its destination.
-_NEVER_TRIED: Mapping[str, FailureKind] = {
-    "err_unsubscribed": FailureKind.SUPPRESSED,
-    "err_unreachable": FailureKind.SUPPRESSED,
-    "err_not_available": FailureKind.SUPPRESSED,
-    "err_skip_letter": FailureKind.SUPPRESSED,
-    "skip_dup_unreachable": FailureKind.SUPPRESSED,
-    "skip_dup_temp_unreachable": FailureKind.SUPPRESSED,
-    "skip_dup_mailbox_full": FailureKind.MAILBOX_FULL,
-    "err_spam_skipped": FailureKind.SPAM,
-    "err_spam_removed": FailureKind.SPAM,
-    "err_lost": FailureKind.OTHER,
-    "err_internal": FailureKind.OTHER,
-    "not_sent": FailureKind.OTHER,
-}
-_ABOUT_NO_MESSAGE: Final = "transactional_spam_block"
 
 # email/send, `failed_emails`: why an address was left out. The event that would say so never comes.
 _LEFT_OUT: Mapping[str, FailureKind] = {
@@ -119,7 +65,6 @@ _SENT_ALREADY: Final = 1573
 
 _LONGEST_NAME: Final = 78
 _AUTH: Final = re.compile(rb'("auth"\s*:\s*")([0-9a-fA-F]{32})"')
-_WITHOUT_ZONE: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?", re.ASCII)
 
 
 class UnisenderGo(SignedAdapter):
@@ -211,7 +156,7 @@ class UnisenderGo(SignedAdapter):
             posted = reading.decode(body)
         except reading.Malformed as malformed:
             return reading.not_readable(str(malformed))
-        return reading.read_each(_elements(posted), _event)
+        return reading.read_each(unisender_go_events.elements(posted), unisender_go_events.event)
 
 
 def _md5(signed: bytes) -> bytes:
@@ -253,63 +198,3 @@ def _message(email: Email) -> dict[str, object]:
         if reply_to.name:
             message["reply_to_name"] = reply_to.name
     return message
-
-
-def _elements(posted: object) -> Iterator[object]:
-    """The events of each user; or the one event that a webhook for single events posts, flat."""
-    if not isinstance(posted, dict) or "events_by_user" not in posted:
-        yield posted
-        return
-    users = posted["events_by_user"]
-    for user in users if isinstance(users, list) else [users]:
-        events = user.get("events") if isinstance(user, dict) else None
-        yield from events if isinstance(events, list) else [None]
-
-
-def _event(fields: reading.Fields) -> Event | None:
-    if reading.text(fields, "event_name") == _ABOUT_NO_MESSAGE:
-        return None
-    data = reading.nested(fields, "event_data") or fields
-    status = reading.text(data, "status")
-    if not status:
-        raise reading.Malformed("the event has no status")
-    message_id = reading.our_id(reading.nested(data, "metadata"))
-    provider_message_id = reading.text(data, "job_id") or None
-    if message_id is None and provider_message_id is None:
-        raise reading.Malformed("the event names no message")
-    info = reading.nested(data, "delivery_info")
-    delivery_status = reading.text(info, "delivery_status")
-    kind, failure = _outcome(status, delivery_status, info)
-    occurred_at = _time(data.get("event_time"))
-    # Nothing that Unisender Go sends names an event, and the ID header changes with each attempt.
-    key = reading.dedupe_key(
-        str(message_id), provider_message_id, status, delivery_status, occurred_at, reading.text(data, "url")
-    )
-    return Event(
-        kind=kind,
-        occurred_at=occurred_at,
-        dedupe_key=key,
-        message_id=message_id,
-        provider_message_id=provider_message_id,
-        recipient=reading.text(data, "email") or None,
-        machine=kind is EventKind.OPENED and reading.prefetched(reading.text(info, "user_agent")),
-        failure=failure,
-        detail=f"{status}/{delivery_status}" if delivery_status else status,
-    )
-
-
-def _time(value: object) -> datetime:
-    """UTC, which it doesn't say."""
-    without_zone = isinstance(value, str) and _WITHOUT_ZONE.fullmatch(value.strip())
-    return reading.iso_time(f"{without_zone[0]}Z" if without_zone else value)
-
-
-def _outcome(status: str, delivery_status: str, info: reading.Fields) -> tuple[EventKind, Failure | None]:
-    kind = _STATUSES.get(status, EventKind.UNKNOWN)
-    if kind not in {EventKind.BOUNCED, EventKind.DEFERRED}:
-        return kind, None
-    said = reading.text(info, "destination_response")
-    if delivery_status in _NEVER_TRIED:
-        failure = Failure(_NEVER_TRIED[delivery_status], reason=said or delivery_status)
-        return EventKind.REJECTED if kind is EventKind.BOUNCED else kind, failure
-    return kind, reading.refusal(said, vendor=_REFUSALS.get(delivery_status))
