@@ -1,40 +1,16 @@
-"""Evidence: appended once, summed up on its message in the same transaction."""
+"""Evidence: appended once, summed up on its message (db.sums) in the same transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
 from uuid import UUID
 
-import asyncpg
-
-from db.messages import failure_from
-from db.pool import TENANT, Connection, Pool
-from mail.event import Event, EventKind, EventSource
+from db.pool import Connection, Pool
+from db.sums import bring_forward, sum_up, update_health
+from mail.event import Event, EventSource
 from mail.failure import Failure
-from mail.health import health_of
 from mail.ids import MessageId, PracticeId
-from mail.status import Verdict, believed_at
-
-_COLUMNS: Final = (
-    "message_id, dedupe_key, kind, occurred_at, received_at, source, machine, detail, failure_kind, "
-    "failure_smtp_code, failure_enhanced_code, failure_reason"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """One piece of evidence as it is shown."""
-
-    message_id: MessageId
-    dedupe_key: str
-    kind: EventKind
-    occurred_at: datetime
-    received_at: datetime
-    source: EventSource
-    machine: bool
-    detail: str
-    failure: Failure | None
+from mail.status import believed_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +28,11 @@ class Matched:
     delivery_id: UUID | None = None
     reader: int | None = None
     again: bool = False
+
+    @property
+    def believed_at(self) -> datetime:
+        """When it happened, as far as its clock is believed."""
+        return believed_at(self.event.occurred_at, self.received_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +84,12 @@ async def append_events(connection: Connection, practice_id: PracticeId, matched
     fresh = {(row["message_id"], row["dedupe_key"]) for row in inserted}
     changed = {MessageId(message_id) for message_id, _ in fresh}
     if changed:
-        await _sum_up(connection, practice_id, sorted(changed))
+        await sum_up(connection, practice_id, sorted(changed))
     if len(fresh) < len(matched):
-        early = [entry for entry in matched if _believed(entry) < entry.event.occurred_at]
-        changed |= await _bring_forward(connection, practice_id, early) if early else set()
-    await _update_health(connection, practice_id, matched)
+        early = [entry for entry in matched if entry.believed_at < entry.event.occurred_at]
+        changed |= await bring_forward(connection, practice_id, early) if early else set()
+    await update_health(connection, practice_id, matched)
     return Appended(len(fresh), changed)
-
-
-def _believed(entry: Matched) -> datetime:
-    return believed_at(entry.event.occurred_at, entry.received_at)
 
 
 async def lock_messages(connection: Connection, practice_id: PracticeId, message_ids: Sequence[UUID]) -> None:
@@ -200,192 +177,6 @@ def failure_columns(
         [failure.smtp_code if failure else None for failure in failures],
         [failure.enhanced_code if failure else None for failure in failures],
         [failure.reason if failure else None for failure in failures],
-    )
-
-
-async def _sum_up(connection: Connection, practice_id: PracticeId, message_ids: Sequence[MessageId]) -> None:
-    """Sets what a message row says of its events: maxima, minima and ORs, never lowered.
-
-    The failure shown is the one of the greatest verdict; among equals the latest, then by key.
-    """
-    await connection.execute(
-        """
-        UPDATE message m SET
-            verdict = GREATEST(m.verdict, e.verdict),
-            cancelled_at = LEAST(m.cancelled_at, e.cancelled_at),
-            failed_at = LEAST(m.failed_at, e.failed_at),
-            sent_at = LEAST(m.sent_at, CASE WHEN e.sent_at IS NOT NULL THEN GREATEST(e.sent_at, m.queued_at) END),
-            soft_returned_at = LEAST(m.soft_returned_at, e.soft_returned_at),
-            delivered_at = LEAST(m.delivered_at, e.delivered_at),
-            opened_at = LEAST(m.opened_at, e.opened_at),
-            returned_at = LEAST(m.returned_at, e.returned_at),
-            attempt_failed = m.attempt_failed OR e.attempt_failed,
-            ambiguous = m.ambiguous OR e.ambiguous,
-            deferred = m.deferred OR e.deferred,
-            machine_opened = m.machine_opened OR e.machine_opened,
-            complained = m.complained OR e.complained,
-            unsubscribed = m.unsubscribed OR e.unsubscribed,
-            failure_kind = f.failure_kind,
-            failure_smtp_code = f.failure_smtp_code,
-            failure_enhanced_code = f.failure_enhanced_code,
-            failure_reason = f.failure_reason,
-            due_at = CASE WHEN e.verdict > 'queued' THEN NULL ELSE m.due_at END,
-            changed_xid = pg_current_xact_id()
-        FROM (
-            SELECT message_id,
-                max(verdict) AS verdict,
-                min(at) FILTER (WHERE verdict = 'cancelled') AS cancelled_at,
-                min(at) FILTER (WHERE verdict = 'failed') AS failed_at,
-                min(at) FILTER (WHERE verdict >= 'sent') AS sent_at,
-                min(at) FILTER (WHERE verdict = 'returned_soft') AS soft_returned_at,
-                min(at) FILTER (WHERE verdict = 'delivered') AS delivered_at,
-                min(at) FILTER (WHERE verdict = 'opened') AS opened_at,
-                min(at) FILTER (WHERE verdict = 'returned') AS returned_at,
-                bool_or(kind = 'attempt_deferred') AS attempt_failed,
-                bool_or(kind = 'attempt_ambiguous') AS ambiguous,
-                bool_or(kind = 'deferred') AS deferred,
-                bool_or(machine) AS machine_opened,
-                bool_or(kind = 'complained') AS complained,
-                bool_or(kind = 'unsubscribed') AS unsubscribed
-            FROM (
-                SELECT message_id, verdict, kind, machine, believed_at(occurred_at, received_at) AS at
-                FROM message_event WHERE practice_id = $1 AND message_id = ANY($2::uuid[])
-            ) believed GROUP BY message_id
-        ) e
-        LEFT JOIN LATERAL (
-            SELECT failure_kind, failure_smtp_code, failure_enhanced_code, failure_reason
-            FROM message_event WHERE practice_id = $1 AND message_id = e.message_id AND failure_kind IS NOT NULL
-            ORDER BY verdict DESC, occurred_at DESC, dedupe_key LIMIT 1
-        ) f ON true
-        WHERE m.practice_id = $1 AND m.id = e.message_id
-        """,
-        practice_id,
-        message_ids,
-    )
-
-
-async def _bring_forward(connection: Connection, practice_id: PracticeId, copies: Sequence[Matched]) -> set[MessageId]:
-    """Lowers times by copies of events that are stored with a later time: theirs was in the future (see
-    mail.status.believed_at), and of two copies the smaller counts, whichever came first."""
-    rows = await connection.fetch(
-        """
-        UPDATE message m SET
-            cancelled_at = LEAST(m.cancelled_at, e.cancelled_at), failed_at = LEAST(m.failed_at, e.failed_at),
-            sent_at = LEAST(m.sent_at, CASE WHEN e.sent_at IS NOT NULL THEN GREATEST(e.sent_at, m.queued_at) END),
-            soft_returned_at = LEAST(m.soft_returned_at, e.soft_returned_at),
-            delivered_at = LEAST(m.delivered_at, e.delivered_at), opened_at = LEAST(m.opened_at, e.opened_at),
-            returned_at = LEAST(m.returned_at, e.returned_at), changed_xid = pg_current_xact_id()
-        FROM (
-            SELECT message_id,
-                min(at) FILTER (WHERE verdict = 'cancelled') AS cancelled_at,
-                min(at) FILTER (WHERE verdict = 'failed') AS failed_at,
-                min(at) FILTER (WHERE verdict >= 'sent') AS sent_at,
-                min(at) FILTER (WHERE verdict = 'returned_soft') AS soft_returned_at,
-                min(at) FILTER (WHERE verdict = 'delivered') AS delivered_at,
-                min(at) FILTER (WHERE verdict = 'opened') AS opened_at,
-                min(at) FILTER (WHERE verdict = 'returned') AS returned_at
-            FROM (SELECT message_id, verdict::verdict, at FROM unnest($2::uuid[], $3::text[], $4::timestamptz[])
-                AS n(message_id, verdict, at)) n GROUP BY message_id
-        ) e
-        WHERE m.practice_id = $1 AND m.id = e.message_id AND (
-            e.cancelled_at < m.cancelled_at OR e.failed_at < m.failed_at
-            OR (e.sent_at < m.sent_at AND m.queued_at < m.sent_at) OR e.soft_returned_at < m.soft_returned_at
-            OR e.delivered_at < m.delivered_at OR e.opened_at < m.opened_at OR e.returned_at < m.returned_at)
-        RETURNING m.id
-        """,
-        practice_id,
-        [entry.message_id for entry in copies],
-        [entry.event.verdict.sql_name for entry in copies],
-        [entry.received_at for entry in copies],
-    )
-    return {MessageId(row["id"]) for row in rows}
-
-
-async def _update_health(connection: Connection, practice_id: PracticeId, told: Sequence[Matched]) -> None:
-    """Sets the health of the patients' addresses; the latest event wins, of several at one time the worst, and only
-    for the address it is about. The rows are locked in the order of their ids, as those of the messages are."""
-    telling = [
-        (entry.message_id, _believed(entry), health.value)
-        for entry in told
-        if not entry.event.machine and (health := health_of(entry.event.kind, entry.event.failure)) is not None
-    ]
-    if not telling:
-        return
-    await connection.execute(
-        """
-        WITH said AS MATERIALIZED (
-            SELECT DISTINCT ON (m.patient_id, m.recipient) m.patient_id, m.recipient, n.at, n.health::email_health
-            FROM unnest($2::uuid[], $3::timestamptz[], $4::text[]) AS n(message_id, at, health)
-            JOIN message m ON m.practice_id = $1 AND m.id = n.message_id
-            ORDER BY m.patient_id, m.recipient, n.at DESC, n.health::email_health DESC
-        ), locked AS MATERIALIZED (
-            SELECT id FROM patient WHERE practice_id = $1 AND id IN (SELECT patient_id FROM said)
-            ORDER BY id FOR NO KEY UPDATE
-        )
-        UPDATE patient p SET email_health = n.health, email_health_at = n.at
-        FROM said n JOIN locked ON locked.id = n.patient_id
-        WHERE p.practice_id = $1 AND p.id = n.patient_id AND p.email = n.recipient
-            AND (p.email_health_at IS NULL OR (p.email_health_at, p.email_health) < (n.at, n.health))
-        """,
-        practice_id,
-        *(list(column) for column in zip(*telling, strict=True)),
-    )
-
-
-async def page_of_events(
-    pool: Pool,
-    practice_id: PracticeId,
-    message_ids: Sequence[UUID],
-    limit: int,
-    after: tuple[datetime, str] | None,
-    ceiling: Verdict = Verdict.RETURNED,
-) -> dict[UUID, list[StoredEvent]]:
-    """The evidence of each message in the order in which it happened, after the event (time, key) `after`.
-
-    Evidence above the ceiling is left out; so is a machine's, which says that the email arrived.
-    """
-    rows = await pool.fetch(
-        TENANT + "SELECT e.* FROM tenant CROSS JOIN unnest($2::uuid[]) AS wanted(message_id) CROSS JOIN LATERAL ("
-        f"SELECT {_COLUMNS} FROM message_event "
-        "WHERE practice_id = tenant.practice_id AND message_id = wanted.message_id "
-        "AND ($4::timestamptz IS NULL OR (occurred_at, dedupe_key) > ($4, $5)) "
-        "AND verdict <= $6::verdict AND (NOT machine OR $6::verdict = 'returned') "
-        "ORDER BY occurred_at, dedupe_key LIMIT $3) e",
-        practice_id,
-        message_ids,
-        limit,
-        after[0] if after else None,
-        after[1] if after else None,
-        ceiling.sql_name,
-    )
-    pages: dict[UUID, list[StoredEvent]] = {message_id: [] for message_id in message_ids}
-    for row in rows:
-        pages[row["message_id"]].append(_stored(row))
-    return pages
-
-
-async def find_event(pool: Pool, practice_id: PracticeId, message_id: UUID, dedupe_key: str) -> StoredEvent | None:
-    row = await pool.fetchrow(
-        TENANT + f"SELECT e.* FROM tenant CROSS JOIN LATERAL (SELECT {_COLUMNS} FROM message_event "
-        "WHERE practice_id = tenant.practice_id AND message_id = $2 AND dedupe_key = $3 LIMIT 1) e",
-        practice_id,
-        message_id,
-        dedupe_key,
-    )
-    return _stored(row) if row else None
-
-
-def _stored(row: asyncpg.Record) -> StoredEvent:
-    return StoredEvent(
-        message_id=row["message_id"],
-        dedupe_key=row["dedupe_key"],
-        kind=EventKind(row["kind"]),
-        occurred_at=row["occurred_at"],
-        received_at=row["received_at"],
-        source=EventSource(row["source"]),
-        machine=row["machine"],
-        detail=row["detail"],
-        failure=failure_from(row),
     )
 
 

@@ -16,9 +16,9 @@ from api.live import LiveHub
 from api.rates import Rates
 from api.revocations import Revocations
 from api.webhooks.secrets import WebhookSecrets
-from db import account_health, accounts, events, messages, patients, practices
+from db import account_health, accounts, event_pages, messages, patients, practices
 from db.accounts import Account
-from db.events import StoredEvent
+from db.event_pages import StoredEvent
 from db.messages import Body, Message, MessageFilter, Page
 from db.patients import Patient
 from db.pool import Database
@@ -169,7 +169,7 @@ class Loaders:
         # Keys of one field have all but the message in common, and perhaps the ceiling; aliases may differ.
         for model in {replace(key, message_id=UUID(int=0)) for key in keys}:
             ids = list({key.message_id for key in keys if replace(key, message_id=model.message_id) == model})
-            found = await events.page_of_events(
+            found = await event_pages.page_of_events(
                 self._context.database.app, self._context.practice_id, ids, model.limit, model.after, model.ceiling
             )
             pages.update((replace(model, message_id=key), page) for key, page in found.items())

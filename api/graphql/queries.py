@@ -24,7 +24,7 @@ from api.graphql.types.report import DeliveryReport, DeliveryReportRow
 from db.accounts import list_accounts
 from db.changes import current_position
 from db.deliveries import DeliveryFilter, find_delivery, page_of_deliveries
-from db.events import find_event
+from db.event_pages import find_event
 from db.messages import MessageFilter as FilterValue
 from db.messages import page_of_messages
 from db.patients import page_of_patients

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mail.explanation import Explanation, ExplanationCode, Facts, explain
+from mail.explain import Facts, explain
+from mail.explanation import Explanation, ExplanationCode
 from mail.failure import Failure, FailureKind
 from mail.providers.base import Capabilities, Proof
 from mail.status import AccountKind, MessageStatus, Verdict, status_of

@@ -9,7 +9,7 @@ from api.graphql.enums import described
 from api.graphql.ids import event_cursor, global_id
 from api.graphql.types.connection import Connection, Node, edges_and_info
 from api.graphql.types.failure import Failure
-from db.events import StoredEvent
+from db.event_pages import StoredEvent
 from mail.event import EventKind, EventSource
 
 described(EventKind)

@@ -19,7 +19,8 @@ from api.graphql.types.failure import Failure
 from db.messages import Message as MessageRow
 from db.messages import MessageFilter as FilterValue
 from db.messages import Page
-from mail.explanation import ExplanationCode, Facts, explain
+from mail.explain import Facts, explain
+from mail.explanation import ExplanationCode
 from mail.providers import PROVIDERS
 from mail.status import MessageStatus, Verdict, ceiling, status_of
 

@@ -22,7 +22,8 @@ from api.graphql.schema import Schema, build_schema
 from api.live import LiveHub
 from api.webhooks.secrets import WebhookSecrets
 from db.accounts import Account
-from db.events import Matched, page_of_events, record_events
+from db.event_pages import page_of_events
+from db.events import Matched, record_events
 from db.ids import uuid7
 from db.messages import Body, NewMessage, insert_messages
 from db.pool import Database

@@ -8,7 +8,7 @@ import pytest
 
 from db.accounts import read_credentials
 from db.errors import SealBroken
-from db.events import find_event
+from db.event_pages import find_event
 from db.ids import uuid7
 from db.inbox import (
     Applied,

@@ -14,7 +14,18 @@ import asyncpg
 import pytest
 
 import db
-from db import account_health, accounts, deliveries, events, lists, messages, patients, practices, report, revocations
+from db import (
+    account_health,
+    accounts,
+    deliveries,
+    event_pages,
+    lists,
+    messages,
+    patients,
+    practices,
+    report,
+    revocations,
+)
 from db.changes import read_changes
 from db.deliveries import DeliveryFilter
 from db.messages import MessageFilter
@@ -402,8 +413,8 @@ async def read_everything(pool: Pool, practice_id: UUID, house: House) -> dict[s
     page = await messages.page_of_messages(*asked, MessageFilter(patient_id=patient), 10, None, start)
     by_patient = await messages.pages_by_patient(*asked, [patient], everything, 10, None, start)
     changed = await read_changes(*asked, 0, 100_000, message_ids=[message])
-    stored = await events.page_of_events(*asked, [message], 10, None)
-    single = await events.find_event(*asked, message, "attempt_deferred")
+    stored = await event_pages.page_of_events(*asked, [message], 10, None)
+    single = await event_pages.find_event(*asked, message, "attempt_deferred")
     kept = await deliveries.page_of_deliveries(*asked, DeliveryFilter(), 10, None)
     kept_one = await deliveries.find_delivery(*asked, delivery)
     secrets = await accounts.find_webhook_secrets(pool, OWN_SEALER, practice_id, account, "sendgrid")

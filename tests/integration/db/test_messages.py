@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from db.events import Matched, find_event, page_of_events, record_events
+from db.event_pages import find_event, page_of_events
+from db.events import Matched, record_events
 from db.messages import Body, MessageFilter, find_bodies, find_by_idempotency_keys, page_of_messages, pages_by_patient
 from db.patients import Patient, create_patient, page_of_patients
 from db.pool import Database, PoolSize

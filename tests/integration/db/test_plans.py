@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from db import account_health, changes, events, lists, messages, patients, report
+from db import account_health, changes, event_pages, lists, messages, patients, report
 from db.messages import MessageFilter
 from db.pool import Database
 from db.practices import Practice
@@ -135,8 +135,8 @@ def hot(house: House, pool: Any) -> dict[str, Any]:
         "messages by id": messages.find_messages(pool, practice, ids[:25]),
         "pages of several patients": messages.pages_by_patient(pool, practice, people, everything, 26, None, TRACKED),
         "patients by id": patients.find_patients(pool, practice, people[:25]),
-        "evidence": events.page_of_events(pool, practice, ids[:25], 51, None),
-        "one event": events.find_event(pool, practice, ids[0], "k1"),
+        "evidence": event_pages.page_of_events(pool, practice, ids[:25], 51, None),
+        "one event": event_pages.find_event(pool, practice, ids[0], "k1"),
         "changes": changes.read_changes(pool, practice, 1 << 40, 100),
         "health": account_health.count_for_health(pool, practice, [house.account_id], now - timedelta(days=30), now),
         "a report": report.count_by_status(pool, practice, now - timedelta(days=7), now, TRACKED),

@@ -10,7 +10,8 @@ import asyncpg
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from db.events import Matched, page_of_events, record_events
+from db.event_pages import page_of_events
+from db.events import Matched, record_events
 from db.ids import uuid7, uuid_floor
 from db.messages import MessageFilter, find_messages, page_of_messages
 from db.patients import find_patients, update_patient
