@@ -22,7 +22,8 @@ class Limits:
     """What one request may ask for; beyond it stands a coded error."""
 
     body_bytes: int = 4 << 20
-    webhook_bytes: int = 4 << 20
+    webhook_bytes: int = 16 << 20
+    """No provider posts more; each has a limit of its own besides."""
     page_size: int = 200
     recipients: int = 500
     query_depth: int = 14
