@@ -73,12 +73,6 @@ async def find_accounts_due(dispatcher: Pool, limit: int) -> Sequence[AccountRef
     return [AccountRef(row["practice_id"], row["id"], row["provider"]) for row in rows]
 
 
-async def find_account_refs(dispatcher: Pool) -> Sequence[AccountRef]:
-    """The ESP accounts of all practices, in the order in which they were made."""
-    rows = await dispatcher.fetch("SELECT practice_id, id, provider FROM sending_account ORDER BY id")
-    return [AccountRef(row["practice_id"], row["id"], row["provider"]) for row in rows]
-
-
 async def begin_look(connection: Connection, sealer: Sealer, account: AccountRef, lease: timedelta) -> Look | None:
     """Claims an account that is due; None when it isn't, or another worker has it. Raises `SealBroken`."""
     row = await connection.fetchrow(
