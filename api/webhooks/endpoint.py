@@ -100,7 +100,7 @@ class WebhookEndpoint:
         except BodyTooLarge:
             return 413, _NO_HEADERS
         except BodyTooSlow:
-            return 408, _NO_HEADERS
+            return esp.unavailable_status, _NO_HEADERS  # not 408, after which Brevo throws an event away
         except _TooMany as error:
             _LIMITED.labels(esp.name).inc()
             return esp.unavailable_status, {"retry-after": str(math.ceil(error.wait))}
