@@ -33,6 +33,7 @@ _ENDS: Final = {
     Halt.ENOUGH: "stopped",
     Halt.WAIT: "the ESP can't be reached or asks to wait: again later",
     Halt.REFUSED: "the ESP refuses the key",
+    Halt.INCOMPLETE: "the account's credentials are incomplete",
 }
 
 

@@ -17,6 +17,7 @@ from db.asking import Claimed, Look, Window
 from db.events import Matched, record_events
 from db.parked import match_events
 from db.pool import Database
+from mail.errors import CredentialsIncomplete
 from mail.event import EventSource
 from mail.providers import provider
 from mail.providers.base import Askable, HttpRequest, NotTold, Question, Told
@@ -44,6 +45,8 @@ class Halt(Enum):
     """The ESP asked to wait, can't be reached, or is asked by others as often as it allows."""
     REFUSED = "refused"
     """The ESP refuses the key."""
+    INCOMPLETE = "incomplete"
+    """The account lacks a credential without which its ESP can't be asked."""
 
 
 @dataclass(slots=True)
@@ -85,6 +88,11 @@ class Asker:
         `on_asked` is called after each."""
         tally = Tally()
         account = look.account
+        try:
+            provider(account.provider).check_credentials(look.credentials)
+        except CredentialsIncomplete:
+            tally.halt = Halt.INCOMPLETE
+            return tally
         if look.wait > _PATIENCE:
             tally.halt = Halt.WAIT
             return tally

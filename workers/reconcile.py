@@ -18,6 +18,7 @@ from db.asking import AccountRef, Look, Window
 from db.errors import SealBroken
 from db.pool import Database
 from db.sealing import Sealer
+from mail.errors import CredentialsIncomplete
 from mail.providers import provider
 from mail.providers.base import Askable, Checkable, CredentialsCheck, Provider
 from mail.retry import LONGEST_ASKED
@@ -111,6 +112,18 @@ class Reconciler:
         if look is None:
             return
         esp = provider(account.provider)
+        try:
+            esp.check_credentials(look.credentials)
+        except CredentialsIncomplete as error:
+            await self._note(look, CredentialsCheck(False, f"The account's credentials are incomplete. {error}"))
+            next_look = _NOTHING_TO_DO
+        else:
+            next_look = await self._ask_esp(look, esp, stop)
+        async with self._database.tenant(account.practice_id) as connection:
+            await asking.end_look(connection, account, next_look)
+
+    async def _ask_esp(self, look: Look, esp: Provider, stop: asyncio.Event) -> timedelta:
+        """Checks the key and asks about messages, as far as the ESP can be asked; gives when to look again."""
         next_look = _NOTHING_TO_DO
         if isinstance(esp, Checkable):
             await self._check(look, esp)
@@ -119,8 +132,7 @@ class Reconciler:
             window = window_of(esp, self._after, datetime.now(UTC))
             tally = await self._asker.ask_account(look, window, stop, _most(esp))
             next_look = timedelta() if tally.halt is Halt.ENOUGH else self._look_every
-        async with self._database.tenant(account.practice_id) as connection:
-            await asking.end_look(connection, account, next_look)
+        return next_look
 
     async def _check(self, look: Look, esp: Checkable) -> None:
         """Has the ESP say what it makes of the key, once a day; one that can't be reached is tried at the next look."""
@@ -131,6 +143,9 @@ class Reconciler:
         except TransportError as error:
             _log.warning("a key could not be checked", provider=look.account.provider, error=error.failure.reason)
             return
+        await self._note(look, check)
+
+    async def _note(self, look: Look, check: CredentialsCheck) -> None:
         async with self._database.tenant(look.account.practice_id) as connection:
             await note_check(connection, look.account.practice_id, look.account.account_id, check, look.begun_at)
         await self._jobs.announce(look.account.practice_id)

@@ -142,6 +142,7 @@ class Sender:
             answer = await self._smtp.send(server, email, within=self._lease * 0.6)
             return answer, None if isinstance(answer, Accepted) else _refusal(answer.failure)
         esp = provider(claim.provider or "")
+        esp.check_credentials(credentials)
         response = await self._http.send(esp.send_request(email, credentials))
         answer = esp.read_answer(response)
         if response.status == 429 and isinstance(answer, TryAgain) and answer.after is None:

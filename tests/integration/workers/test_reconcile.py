@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import httpx2
 import pytest
 from starlette.responses import JSONResponse
+from structlog.testing import capture_logs
 
 from api.addresses import webhook_url
 from api.graphql.ids import global_id
@@ -354,3 +355,28 @@ async def test_a_key_is_checked_once_a_day_and_its_end_is_known(
     health = await past.health(api, fields)
     assert health["credentialsOk"] is None
     assert health["advice"] == [{"code": "KEY_EXPIRES_SOON", "severity": "WARNING"}]
+
+
+async def test_an_account_without_its_key_is_not_asked_about_and_says_what_is_missing(
+    workers: Workers, past: Past, it: Vendor
+) -> None:
+    await past.sent("pm-1")
+    await past.stack.point(past.practice, past.account, {"base_url": it.url}, [])
+    with capture_logs() as logs:
+        await workers.look()
+    assert logs == []
+    assert it.at == []
+    assert (await workers.ask()).halt is Halt.INCOMPLETE
+    assert it.at == []
+    api = await past.stack.api()
+    health = await past.health(api, "credentialsOk advice { code severity text }")
+    assert health["credentialsOk"] is False
+    advice = health["advice"][0]
+    assert (advice["code"], advice["severity"]) == ("KEY_REFUSED", "PROBLEM")
+    assert advice["text"] == "The account's credentials are incomplete. Enter the Server API token."
+    row = await past.account_row()
+    assert row["look_at"] - row["now"] > HOUR
+    await past.stack.point(past.practice, past.account, {"server_token": TOKEN, "base_url": it.url}, [])
+    await workers.reconciler().look_after(past.ref, asyncio.Event())
+    assert it.asked == ["pm-1"]
+    assert (await past.health(api, "credentialsOk"))["credentialsOk"] is True

@@ -54,6 +54,14 @@ async def test_a_key_that_the_esp_refuses_shows_until_other_credentials_are_ente
     assert (health["credentialsRefusedAt"], health["credentialsRefusal"]) == (None, None)
 
 
+async def test_an_account_without_its_key_sends_nothing_and_says_what_is_missing(desk: Desk) -> None:
+    account, esp_url = await through(desk)
+    await desk.stack.point(desk.practice, account, {"base_url": esp_url}, [])
+    await desk.stack.worker(sweep_interval=OFTEN)
+    await desk.reaches(await desk.write(account, "silent@sandbox.example"), "FAILED")
+    assert (await Watcher(desk).refused())["credentialsRefusal"] == "Enter the API key."
+
+
 async def test_the_next_send_that_is_accepted_takes_it_back(desk: Desk) -> None:
     account, esp_url = await through(desk)
     await faults(esp_url, {"send_status": 403})
