@@ -1,6 +1,6 @@
 """`python -m bench [PART ...]`: fills a database, measures, prints tables, draws a picture. QUICK=1 for a short run.
 
-The parts of a run are in `PARTS`; `footprint` and `scale` are runs of their own.
+The parts of a run are in `PARTS`; `footprint`, `scale` and `flames` are runs of their own.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import Final
 
 from rich.console import Console
 
-from bench import applying, footprint, live, reads, report, scale, sending, webhooks
+from bench import applying, flames, footprint, live, reads, report, scale, sending, webhooks
 from bench.figures import Benchmark
 from bench.stage import Stage, stage
 
@@ -26,7 +26,7 @@ PARTS: Final[Mapping[str, Part]] = {
     "apply": applying.run,
     "send": sending.run,
 }
-_ALONE: Final = {"footprint": footprint.main, "scale": scale.main}
+_ALONE: Final = {"footprint": footprint.main, "scale": scale.main, "flames": flames.main}
 
 
 async def measure(console: Console, names: Sequence[str], *, quick: bool) -> int:

@@ -32,10 +32,10 @@ SUBSCRIBERS: Final = 1000
 CROWD: Final = 5000
 PER_SECOND: Final = 200
 _KILO: Final = 1024
-_PLAIN: Final = "message { id status statusLabel statusAt }"
+PLAIN: Final = "message { id status statusLabel statusAt }"
 _EXPLAINED: Final = "message { id status statusLabel statusAt explanation { code text nextStep } }"
-_CAREPOST: Final = ["carepost", "api"]
-_STOCK: Final = ["bench.peers.live", "stock"]
+CAREPOST: Final = ["carepost", "api"]
+STOCK: Final = ["bench.peers.live", "stock"]
 _BARE: Final = ["bench.peers.live", "bare"]
 
 
@@ -52,12 +52,12 @@ class _Kind:
 
 
 _KINDS: Final = (
-    _Kind("Carepost", _CAREPOST, _PLAIN, "Strawberry as it comes"),
-    _Kind("Strawberry as it comes", _STOCK, _PLAIN, "Strawberry as it comes"),
-    _Kind("One frame to all", _BARE, _PLAIN, "Strawberry as it comes"),
-    _Kind("Carepost, from the webhook's POST", _CAREPOST, _PLAIN, "Strawberry as it comes", by_webhook=True),
-    _Kind("Carepost, with explanations", _CAREPOST, _EXPLAINED, "Strawberry, with explanations"),
-    _Kind("Strawberry, with explanations", _STOCK, _EXPLAINED, "Strawberry, with explanations"),
+    _Kind("Carepost", CAREPOST, PLAIN, "Strawberry as it comes"),
+    _Kind("Strawberry as it comes", STOCK, PLAIN, "Strawberry as it comes"),
+    _Kind("One frame to all", _BARE, PLAIN, "Strawberry as it comes"),
+    _Kind("Carepost, from the webhook's POST", CAREPOST, PLAIN, "Strawberry as it comes", by_webhook=True),
+    _Kind("Carepost, with explanations", CAREPOST, _EXPLAINED, "Strawberry, with explanations"),
+    _Kind("Strawberry, with explanations", STOCK, _EXPLAINED, "Strawberry, with explanations"),
 )
 
 
@@ -79,7 +79,7 @@ async def run(stage: Stage) -> Sequence[Benchmark]:
     subscribers = SUBSCRIBERS // share
     servers, tenant = stage.servers, stage.tenants[0]
     before = report.load_average()
-    everything: list[tuple[str, dict[str, Any]]] = [(_token(tenant), {})] * subscribers
+    sockets = everything(tenant, subscribers)
     messages = await _messages(servers.database_url, stage.tenants)
     own = [message_id for message_id, _, _ in messages[tenant.practice.id]]
     esp = [message_id for message_id, _, account in messages[tenant.practice.id] if account == tenant.esp.id]
@@ -94,7 +94,7 @@ async def run(stage: Stage) -> Sequence[Benchmark]:
             ]
             async with _server(kind.name, kind.command, servers.environment, with_worker=kind.by_webhook) as server:
                 urls = (servers.database_url, servers.redis_url)
-                round_ = Round(*urls, server.port, server.pid, kind.selection, everything, asked)
+                round_ = Round(*urls, server.port, server.pid, kind.selection, sockets, asked)
                 told[kind.name].append(await _told(round_))
     seconds = int(5 * stage.pace.seconds)
     crowd = await _crowd(servers, stage.tenants, messages, CROWD // share, seconds * PER_SECOND // share)
@@ -104,6 +104,17 @@ async def run(stage: Stage) -> Sequence[Benchmark]:
     if not stage.quick:
         found.append(_benchmark(f"{title}, with its explanation", told, "Strawberry, with explanations", load))
     return [*found, _benchmark_of(crowd, load)]
+
+
+def everything(tenant: Tenant, count: int) -> list[tuple[str, dict[str, Any]]]:
+    """So many sockets, each watching all messages of a practice."""
+    return [(_token(tenant), {})] * count
+
+
+async def changes_of(database_url: str, tenant: Tenant) -> Sequence[Change]:
+    """A change of each message of the queried patients of a practice."""
+    messages = await _messages(database_url, [tenant])
+    return [Change(str(tenant.practice.id), str(message_id)) for message_id, _, _ in messages[tenant.practice.id]]
 
 
 def _benchmark(title: str, told: Mapping[str, Sequence[Told]], against: str, load: tuple[float, float]) -> Benchmark:
@@ -182,9 +193,9 @@ async def _crowd(
     expected = sum(watchers[patient_id] for _, _, patient_id, _ in chosen)
     changes = [Change(str(practice_id), str(message_id)) for practice_id, message_id, _, _ in chosen]
     per_second = PER_SECOND * size / CROWD
-    async with _server("Carepost crowd", _CAREPOST, servers.environment, with_worker=False) as server:
+    async with _server("Carepost crowd", CAREPOST, servers.environment, with_worker=False) as server:
         urls = (servers.database_url, servers.redis_url)
-        asked = Round(*urls, server.port, server.pid, _PLAIN, sockets, changes, per_second, expected)
+        asked = Round(*urls, server.port, server.pid, PLAIN, sockets, changes, per_second, expected)
         return Crowd(size, expected, await _told(asked))
 
 

@@ -99,6 +99,7 @@ async def run(given: Round) -> Told:
         )
         await asyncio.sleep(1.0)  # until all have begun, and their garbage is gone
         after = resident(given.pid)
+        print("connected", file=sys.stderr, flush=True)
         gc.collect()
         gc.freeze()
         times: list[float] = []

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import itertools
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -25,8 +25,8 @@ from bench.world import JWT_SECRET, Tenant
 from carepost.config import Settings
 from carepost.tokens import make_token
 
-_CAREPOST: Final = "Carepost"
-_GRAPHQL_CORE: Final = "Carepost by graphql-core"
+CAREPOST: Final = "Carepost"
+GRAPHQL_CORE: Final = "Carepost by graphql-core"
 _POSTGRAPHILE: Final = "PostGraphile with RLS"
 _OWNER: Final = "PostGraphile without"
 _YOGA: Final = "Yoga with DataLoader"
@@ -64,8 +64,8 @@ def _search() -> _Read:
 
 def _by_all(document: str, postgraphile: str, yoga: str) -> dict[str, tuple[str, Ask]]:
     return {
-        _CAREPOST: (_CAREPOST, ask_carepost(document)),
-        _GRAPHQL_CORE: (_CAREPOST, ask_carepost(left_to_graphql_core(document))),
+        CAREPOST: (CAREPOST, ask_carepost(document)),
+        GRAPHQL_CORE: (CAREPOST, ask_carepost(left_to_graphql_core(document))),
         _POSTGRAPHILE: (_POSTGRAPHILE, ask_peer(postgraphile)),
         _YOGA: (_YOGA, ask_peer(yoga)),
     }
@@ -74,6 +74,15 @@ def _by_all(document: str, postgraphile: str, yoga: str) -> dict[str, tuple[str,
 async def tab(stage: Stage) -> Sequence[Benchmark]:
     """The Messages tab, by each number of connections."""
     return await _measure("tab", stage, [_tab()])
+
+
+@contextlib.asynccontextmanager
+async def tab_loads(stage: Stage) -> AsyncIterator[Mapping[str, tuple[Server, Load]]]:
+    """The load of the Messages tab on Carepost's server, answered by the compiled executor and by graphql-core."""
+    patients = [patient for tenant in stage.tenants for patient in signed_in(tenant)]
+    asks = {name: ask for name, ask in _tab().asks.items() if name in {CAREPOST, GRAPHQL_CORE}}
+    async with _serving(stage.servers, {CAREPOST}) as servers:
+        yield {name: (server, load) for name, server, load in _loads(servers, asks, patients, stage)}
 
 
 async def pages(stage: Stage) -> Sequence[Benchmark]:
@@ -129,20 +138,24 @@ async def _serving(servers: Servers, names: set[str]) -> AsyncIterator[Mapping[s
         "GRAPHILE_ENV": "production",
     }
     signed = {**peer, "BENCH_SECRET": JWT_SECRET}
-    postgraphile, yoga = prepare_peer("postgraphile"), prepare_peer("yoga")
-    processes: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {
+
+    commands: Mapping[str, tuple[Callable[[], Sequence[str]], Mapping[str, str]]] = {
         # The field that leaves an operation to graphql-core is one of introspection.
-        _CAREPOST: (
-            [sys.executable, "-m", "carepost", "api"],
+        CAREPOST: (
+            lambda: [sys.executable, "-m", "carepost", "api"],
             {**servers.environment, "CAREPOST_INTROSPECTION": "true"},
         ),
-        _POSTGRAPHILE: (postgraphile, signed),
-        _OWNER: (postgraphile, peer),
-        _YOGA: (yoga, signed),
-        _BARE: ([sys.executable, "-m", "bench.peers.bare"], servers.environment),
+        _POSTGRAPHILE: (lambda: prepare_peer("postgraphile"), signed),
+        _OWNER: (lambda: prepare_peer("postgraphile"), peer),
+        _YOGA: (lambda: prepare_peer("yoga"), signed),
+        _BARE: (lambda: [sys.executable, "-m", "bench.peers.bare"], servers.environment),
     }
     async with contextlib.AsyncExitStack() as stack:
-        yield {name: await stack.enter_async_context(serving(name, *processes[name])) for name in sorted(names)}
+        found = {}
+        for name in sorted(names):
+            command, environment = commands[name]
+            found[name] = await stack.enter_async_context(serving(name, command(), environment))
+        yield found
 
 
 def _loads(
@@ -160,7 +173,7 @@ def _loads(
         least = min(len(each) for each in answers) // 2
         loads.append((name, server, Load(server.port, requests, 1, pace.seconds, pace.warm_up, least)))
     for name, answers_of in shown.items():
-        for rows, expected in zip(answers_of, shown[_CAREPOST], strict=True):
+        for rows, expected in zip(answers_of, shown[CAREPOST], strict=True):
             for row, wanted in itertools.zip_longest(rows, expected):
                 if row != wanted:
                     raise RuntimeError(f"{name} shows {row} where Carepost shows {wanted}")

@@ -57,11 +57,8 @@ async def run(stage: Stage) -> Sequence[Benchmark]:
     many, rounds = (1500, 3) if stage.quick else (6000, 7)
     before = report.load_average()
     async with contextlib.AsyncExitStack() as stack:
-        _, line = await stack.enter_async_context(
-            child([sys.executable, "-m", "bench.sink"], {}, sys.stderr.fileno(), announces=True)
-        )
-        port = int(line)
-        carepost = await stack.enter_async_context(_carepost(stage.servers, port))
+        port = await stack.enter_async_context(sink())
+        carepost = await stack.enter_async_context(worker_process(stage.servers, port))
         contenders = [
             _Contender(_WHOLE, carepost.send, many),
             _Contender(_TRANSPORT, lambda count: _sender("transport", port, count), many),
@@ -74,11 +71,11 @@ async def run(stage: Stage) -> Sequence[Benchmark]:
             contenders.append(_Contender(_DJANGO, django, many // 5))
         for number in range(rounds + 1):  # the first round of each is the warm-up
             for contender in contenders:
-                taken = await _taken(port)
+                before_it = await taken(port)
                 seconds = await contender.run(contender.emails)
-                taken = await _taken(port) - taken
                 if number:
-                    figures = {"rate": contender.emails / seconds, "sent": contender.emails, "taken": taken}
+                    came = await taken(port) - before_it
+                    figures = {"rate": contender.emails / seconds, "sent": contender.emails, "taken": came}
                     contender.rounds.append(figures)
         if memory := carepost.peak_mib():
             contenders[0].rounds[-1]["memory"] = memory
@@ -117,7 +114,16 @@ async def run(stage: Stage) -> Sequence[Benchmark]:
     return [whole, transport]
 
 
-async def _taken(port: int) -> int:
+@contextlib.asynccontextmanager
+async def sink() -> AsyncIterator[int]:
+    """The sink; gives its port."""
+    command = [sys.executable, "-m", "bench.sink"]
+    async with child(command, {}, sys.stderr.fileno(), announces=True) as (_, line):
+        yield int(line)
+
+
+async def taken(port: int) -> int:
+    """How many emails the sink took so far."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     await reader.readline()
     writer.write(b"XCOUNT\r\n")
@@ -135,7 +141,7 @@ async def _sender(name: str, port: int, count: int) -> float:
 
 
 @dataclass(slots=True)
-class _Carepost:
+class Worker:
     """A worker process with an account that sends to the sink."""
 
     database: Database
@@ -194,7 +200,7 @@ class _Carepost:
 
 
 @contextlib.asynccontextmanager
-async def _carepost(servers: Servers, port: int) -> AsyncIterator[_Carepost]:
+async def worker_process(servers: Servers, port: int) -> AsyncIterator[Worker]:
     practice = await create_practice(servers.database_url, "Practice that sends", ZoneInfo("UTC"))
     environment = servers.environment | {"CAREPOST_ALLOWED_NETWORKS": "127.0.0.0/8"}
     RESULTS.mkdir(exist_ok=True)
@@ -220,7 +226,7 @@ async def _carepost(servers: Servers, port: int) -> AsyncIterator[_Carepost]:
         client = jobs.connect(servers.redis_url)
         with (RESULTS / "worker.log").open("wb") as log:
             async with child([sys.executable, "-m", "carepost", "worker"], environment, log) as (process, _):
-                yield _Carepost(database, Jobs(client), practice, account, patient, process.pid)
+                yield Worker(database, Jobs(client), practice, account, patient, process.pid)
         await client.aclose(close_connection_pool=True)
 
 
@@ -257,7 +263,7 @@ async def _django(python: Path, redis_url: str, port: int) -> AsyncIterator[Call
 
             async def send(count: int) -> float:
                 await _celery(python, environment, "cancel")
-                before = await _taken(port)
+                before = await taken(port)
                 await _celery(python, environment, f"enqueue {count}")
                 process = await asyncio.create_subprocess_exec(
                     str(python), str(_PEER / "control.py"), "resume", env=environment, stdout=asyncio.subprocess.PIPE
@@ -265,7 +271,7 @@ async def _django(python: Path, redis_url: str, port: int) -> AsyncIterator[Call
                 assert process.stdout is not None
                 await process.stdout.readline()
                 started = time.perf_counter()
-                while await _taken(port) - before < count:
+                while await taken(port) - before < count:
                     await asyncio.sleep(0.02)
                 seconds = time.perf_counter() - started
                 await process.wait()
