@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -166,7 +167,7 @@ class Socket:
             case "connection_init":
                 await self._sign_in(message.get("payload", {}))
             case "ping":
-                await self.say({"type": "pong"})
+                await self._answer_ping(message.get("payload"))
             case "pong":
                 pass
             case "subscribe":
@@ -187,8 +188,7 @@ class Socket:
             return
         self.is_initialised = True
         self._timer.cancel()
-        given = {name.lower(): value for name, value in payload.items()}.get("authorization")
-        authorization = given if isinstance(given, str) else ""
+        authorization = _authorization(payload) or ""
         self._rate_key = token_key(authorization.encode(errors="replace"))
         try:
             await self._sockets.view.sign_in(self.context, authorization)
@@ -197,6 +197,34 @@ class Socket:
             return
         self._look_at_the_token()
         await self.say({"type": "connection_ack"})
+
+    async def _answer_ping(self, payload: Any) -> None:
+        """A ping may bring a token, as `connection_init` does: the socket then ends with that one. The pong says until
+        when; one that doesn't means that nobody could tell, and the token before still holds."""
+        authorization = _authorization(payload) if isinstance(payload, dict) else None
+        before = self.context.signed_in
+        if authorization is None or before is None:
+            await self.say({"type": "pong"})
+            return
+        anew = Context(self._sockets.view.services)
+        try:
+            await self._sockets.view.sign_in(anew, authorization)
+        except Unauthenticated:
+            self.close(4403, "Forbidden")
+            return
+        except _FOR_NOW:
+            await self.say({"type": "pong"})
+            return
+        now = anew.principal
+        if (now.subject, now.practice_id, now.role) != (before.subject, before.practice_id, before.role):
+            self.close(4403, "Token of somebody else")
+            return
+        self.context.signed_in = now
+        self._rate_key = token_key(authorization.encode(errors="replace"))
+        self._timer.cancel()
+        self._look_at_the_token()
+        until = datetime.fromtimestamp(now.expires_at, UTC).isoformat().replace("+00:00", "Z")
+        await self.say({"type": "pong", "payload": {"expiresAt": until}})
 
     async def _subscribe(self, operation_id: str, payload: dict[str, Any]) -> None:
         limit = self._sockets.view.max_subscriptions_per_connection
@@ -258,13 +286,19 @@ class Socket:
         self.close(4408, "Connection initialisation timeout")
 
     def _look_at_the_token(self) -> None:
-        """A socket ends with its token: 4403 tells the client to sign in anew."""
+        """A socket ends with its token, the last that it was given: 4403 tells the client to sign in anew."""
         left = self.context.principal.expires_at - time.time()
         if left <= 0:
             self.close(4403, "Token expired")
         else:
             # The clock may be set, so look now and then.
             self._timer = asyncio.get_running_loop().call_later(min(left, _LOOK_AGAIN), self._look_at_the_token)
+
+
+def _authorization(payload: dict[str, Any]) -> str | None:
+    """What a payload gives as one; its name may be written as a header's may."""
+    given = {name.lower(): value for name, value in payload.items()}.get("authorization")
+    return given if isinstance(given, str) else None
 
 
 def _problem(message: Any) -> str | None:

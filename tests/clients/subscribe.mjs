@@ -1,5 +1,6 @@
 // A subscriber as a front end has it: graphql-ws over ws. Prints every change as a line of JSON.
-// Environment: URL, TOKEN, SINCE (a cursor), RETRIES (reconnects of the client's own; each resumes by the last cursor).
+// Environment: URL, TOKEN, SINCE (a cursor), RETRIES (reconnects of the client's own; each resumes by the last cursor),
+// RENEW (a token that is given by a ping once connected).
 import { createClient } from 'graphql-ws';
 import WebSocket from 'ws';
 
@@ -18,7 +19,16 @@ const client = createClient({
   retryWait: () => new Promise((resolve) => setTimeout(resolve, 20)),
   shouldRetry: () => true,
   onNonLazyError: (error) => say({ closed: error?.code ?? String(error) }),
-  on: { connected: () => say({ connected: true }) },
+  on: {
+    connected: (socket) => {
+      say({ connected: true });
+      if (process.env.RENEW) {
+        const payload = { Authorization: `Bearer ${process.env.RENEW}` };
+        socket.send(JSON.stringify({ type: 'ping', payload }));
+      }
+    },
+    pong: (received, payload) => say({ renewed: payload?.expiresAt }),
+  },
 });
 
 // The client sends the same payload again after a reconnect, so the payload itself carries the last cursor.

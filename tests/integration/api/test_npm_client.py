@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,25 @@ async def test_a_token_that_does_not_hold_is_reported_to_it(stack: Stack) -> Non
         await running.process.wait()
         await running.until(1)
     assert {line.get("failed", line.get("closed")) for line in running.lines} == {4403}
+
+
+async def test_a_token_renewed_by_a_ping_outlives_the_first(
+    stack: Stack, practice: Practice, evidence: Evidence, messages: list[MessageId]
+) -> None:
+    api = await stack.api()
+    since = (await (await stack.client(api, practice))("{ messages { liveCursor } }"))["messages"]["liveCursor"]
+    first, second = token_for(practice, lifetime=timedelta(seconds=4)), token_for(practice)
+    async with (
+        subscriber(socket_url(api), first, SINCE=since, RENEW=second) as renewed,
+        subscriber(socket_url(api), first, SINCE=since) as left_alone,
+    ):
+        await renewed.until(2)
+        assert [set(line) for line in renewed.lines] == [{"connected"}, {"renewed"}]
+        await left_alone.process.wait()
+        await evidence.of(practice, messages[0], EventKind.ACCEPTED)
+        await renewed.until(3)
+        assert renewed.lines[2]["id"] == global_id("Message", messages[0])
+    assert {line.get("failed", line.get("closed")) for line in left_alone.lines[1:]} == {4403}
 
 
 async def test_the_audits_of_graphql_over_http_find_nothing_to_say(stack: Stack, practice: Practice) -> None:

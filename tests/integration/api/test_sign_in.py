@@ -23,6 +23,7 @@ from api.auth import Role
 from api.config import SignIn
 from api.graphql.ids import global_id
 from db.practices import Practice
+from tests.integration.api.sockets import hear, plain_socket, say, sign_in
 from tests.support.practice import make_patient
 from tests.support.stack import JWT_SECRET, Stack, serving_app, token_for
 
@@ -288,6 +289,26 @@ async def test_while_the_provider_is_away_known_keys_go_on_and_others_are_answer
             assert verdict(await ask(http, token("unknown"))) == (503, "SIGN_IN_UNAVAILABLE")
         provider.status = 200
         assert verdict(await ask(http, token("unknown"))) == (401, "UNAUTHENTICATED")
+
+
+async def test_a_socket_goes_on_when_nobody_can_judge_its_new_token(
+    stack: Stack,
+    practice: Practice,
+    keys: tuple[Keys, str],
+    rsa_key: rsa.RSAPrivateKey,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provider, url = keys
+    provider.add("known", rsa_key.public_key(), RSAAlgorithm)
+    async with plain_socket(await stack.api(sign_in=SignIn(jwks_url=url))) as socket:
+        await sign_in(socket, jwt.encode(claims(practice), rsa_key, "RS256", headers={"kid": "known"}))
+        provider.status = 500
+        monkeypatch.setattr("api.jwks._FRESH", 0.0)
+        monkeypatch.setattr("api.jwks._PAUSE", 0.0)
+        for kid, said in (("unknown", {"type"}), ("known", {"type", "payload"})):
+            token = jwt.encode(claims(practice), rsa_key, "RS256", headers={"kid": kid})
+            await say(socket, {"type": "ping", "payload": {"Authorization": f"Bearer {token}"}})
+            assert (await hear(socket)).keys() == said
 
 
 async def test_keys_that_a_token_brings_or_points_to_are_never_asked_for(

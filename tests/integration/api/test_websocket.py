@@ -2,14 +2,16 @@
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
 import jwt
 import pytest
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
+from api.auth import Role
 from api.config import Limits, SignIn
 from api.graphql.ids import global_id
 from db.practices import Practice
@@ -24,7 +26,7 @@ from tests.integration.api.sockets import (
     say,
     sign_in,
 )
-from tests.support.practice import make_account, make_message, make_patient
+from tests.support.practice import make_account, make_message, make_patient, make_practice
 from tests.support.stack import JWT_SECRET, PATIENCE, Stack, token_for
 
 SEND = "mutation ($input: CreatePatientInput!) { createPatient(input: $input) { patient { name } errors { code } } }"
@@ -218,6 +220,51 @@ async def test_a_socket_ends_with_its_token(stack: Stack, practice: Practice) ->
         async with asyncio.timeout(8):
             await client.socket.wait_closed()
         assert (client.socket.close_code, client.socket.close_reason) == (4403, "Token expired")
+
+
+async def renew(socket: ClientConnection, token: str) -> None:
+    await say(socket, {"type": "ping", "payload": {"Authorization": f"Bearer {token}"}})
+
+
+async def test_a_ping_with_a_new_token_keeps_a_socket_beyond_the_first(stack: Stack, practice: Practice) -> None:
+    first, api = token_for(practice, lifetime=timedelta(seconds=2)), await stack.api()
+    async with plain_socket(api) as renewed, plain_socket(api) as left_alone:
+        for socket in (renewed, left_alone):
+            await sign_in(socket, first)
+        second = token_for(practice, lifetime=timedelta(seconds=4))
+        await renew(renewed, second)
+        ends = jwt.decode(second, options={"verify_signature": False})["exp"]
+        until = (await hear(renewed))["payload"]["expiresAt"]
+        assert datetime.fromisoformat(until) == datetime.fromtimestamp(ends, UTC)
+        assert await closing_of(left_alone) == (4403, "Token expired")
+        await say(renewed, {"id": "1", "type": "subscribe", "payload": {"query": "{ viewer { role } }"}})
+        assert (await hear(renewed))["payload"] == {"data": {"viewer": {"role": "STAFF"}}}
+        assert await closing_of(renewed) == (4403, "Token expired")
+
+
+@pytest.mark.parametrize("whose", ["nobody's", "another practice's", "another role's", "one that ended"])
+async def test_a_ping_with_a_token_that_is_not_ones_own_ends_the_socket(
+    stack: Stack, practice: Practice, database_url: str, whose: str
+) -> None:
+    other = await make_practice(database_url, "Southgate Practice")
+    token = {
+        "nobody's": "made up",
+        "another practice's": token_for(other),
+        "another role's": token_for(practice, Role.ADMIN),
+        "one that ended": token_for(practice, lifetime=timedelta(minutes=-1)),
+    }[whose]
+    async with plain_socket(await stack.api()) as socket:
+        await sign_in(socket, token_for(practice))
+        await renew(socket, token)
+        assert (await closing_of(socket))[0] == 4403
+
+
+async def test_a_ping_with_a_token_signs_nobody_in(stack: Stack, practice: Practice) -> None:
+    async with plain_socket(await stack.api()) as socket:
+        await renew(socket, token_for(practice))
+        assert await hear(socket) == {"type": "pong"}
+        await say(socket, {"id": "1", "type": "subscribe", "payload": {"query": CHANGED}})
+        assert (await closing_of(socket))[0] == 4401
 
 
 async def test_a_socket_is_asked_to_come_again_when_the_keys_are_out_of_reach(stack: Stack, practice: Practice) -> None:
