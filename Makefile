@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 QUICK ?=
 
-.PHONY: demo test check bench faults soak browser format schema requirements clean
+.PHONY: demo test check bench faults fuzz soak browser format schema requirements clean
 
 demo: .venv/demo
 	@exec $(BIN)/carepost demo
@@ -26,6 +26,11 @@ check: .venv/dev
 faults: .venv/dev
 	CAREPOST_FAULT_POINTS=$${POINTS:-20} CAREPOST_FAULT_REPORT=$(abspath .carepost-faults.jsonl) \
 	  $(BIN)/python -m pytest -s tests/faults $(ARGS)
+
+# Fuzzers and differential tests with more inputs: about half an hour. TIMES=2 for a look.
+fuzz: .venv/dev
+	CAREPOST_FUZZ=$${TIMES:-20} $(BIN)/python -m pytest -n $${CAREPOST_TEST_WORKERS:-2} -p tests.support.fuzzing \
+	  $$(grep -rlE --include='test_*.py' 'from hypothesis import' tests) $(ARGS)
 
 soak: .venv/dev
 	MINUTES=$${MINUTES:-10} $(BIN)/python -m tests.faults.soak

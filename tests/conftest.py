@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from carepost.embedded import EmbeddedServers
 from db.pool import Database
@@ -12,8 +13,12 @@ from db.practices import Practice
 from db.sealing import Sealer
 from tests.support import databases
 from tests.support.databases import OWN_SEALER
+from tests.support.fuzzing import examples
 from tests.support.practice import make_practice
 from tests.support.stack import Stack
+
+settings.register_profile("carepost", max_examples=examples(100))
+settings.load_profile("carepost")
 
 
 @pytest.fixture(scope="session")

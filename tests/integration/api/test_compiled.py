@@ -1,6 +1,5 @@
 """The compiled executor and graphql-core answer alike, over the whole schema on a real database."""
 
-import os
 import random
 import re
 from collections import Counter
@@ -33,12 +32,13 @@ from mail.ids import MessageId
 from mail.status import AccountKind
 from tests.integration.api.evidence import event
 from tests.support.databases import OWN_SEALER
+from tests.support.fuzzing import examples
 from tests.support.operations import operations
 from tests.support.practice import make_account, make_patient, make_practice
 from workers import jobs
 from workers.jobs import Jobs
 
-EXAMPLES = int(os.environ.get("CAREPOST_DIFFERENTIAL_EXAMPLES", "200"))
+EXAMPLES = examples(200)
 LIMITS = Limits(page_size=30, query_depth=14, query_aliases=1000, query_tokens=20_000)
 MET: Counter[str] = Counter()
 COMPILED = build_schema(LIMITS)

@@ -28,6 +28,7 @@ from mail.status import MessageStatus
 from tests.integration.api.evidence import make_messages
 from tests.integration.api.hooks import NOON, sendgrid_event, sendgrid_hook
 from tests.support.databases import OWN_SEALER
+from tests.support.fuzzing import examples
 from tests.support.practice import make_account, make_message, make_patient
 from tests.support.stack import Stack, until
 from workers.apply import Applier
@@ -330,7 +331,9 @@ histories = st.lists(
     max_size=8,
 )
 one_database = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

@@ -19,6 +19,7 @@ from mail.ids import MessageId
 from mail.status import Verdict
 from tests.integration.db.houses import BEFORE_EVERYTHING, HOUR, House, event, matched, now, record
 from tests.support.databases import OWN_SEALER
+from tests.support.fuzzing import examples
 from tests.support.practice import make_message
 
 
@@ -118,7 +119,7 @@ async def many(database: Database, house: House) -> list[MessageId]:
     return [await make_message(database, house.practice, house.patient, house.account) for _ in range(4)]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.one_of(

@@ -21,10 +21,15 @@ from mail.ids import MessageId
 from mail.status import AccountKind, MessageStatus, Verdict, ceiling, status_of
 from tests.integration.db.houses import BEFORE_EVERYTHING, House, event, matched, promise, record, store
 from tests.support.databases import OWN_SEALER
+from tests.support.fuzzing import examples
 from tests.support.practice import make_account, make_delivery, make_patient
 
 NIGHT = datetime(2026, 3, 1, tzinfo=UTC)
-one_database = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+one_database = settings(
+    max_examples=examples(25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 async def test_of_fifty_identical_promises_at_once_one_is_stored(

@@ -23,11 +23,14 @@ from mail.health import EmailHealth
 from mail.ids import MessageId
 from mail.status import AccountKind, MessageStatus, Verdict, ceiling, status, status_of
 from tests.integration.db.histories import QUEUED_AT, health_after, histories, summed_up
+from tests.support.fuzzing import examples
 from tests.support.practice import make_account, make_message, make_patient
 
 # Every example writes messages of its own, so one database serves them all.
 one_database = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(80),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 TOLD_AT = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -138,7 +141,7 @@ async def test_a_history_in_any_order_and_batches_with_repeats_comes_to_what_its
             assert [entry.id for entry in page.messages] == ([message_id] if asked is shown else [])
 
 
-@settings(one_database, max_examples=25)
+@settings(one_database, max_examples=examples(25))
 @given(st.lists(histories, min_size=2, max_size=4), st.randoms(use_true_random=False))
 async def test_histories_of_several_messages_told_at_once_come_to_what_their_sets_say(
     database: Database, practice: Practice, several: list[list[Event]], chance: random.Random

@@ -21,10 +21,11 @@ from mail.providers.base import (
     TryAgain,
     WebhookRequest,
 )
+from tests.support.fuzzing import examples
 from tests.support.providers.sample import QUESTION, URL
 from tests.support.providers.samples import SAMPLES, assert_storable, documents, each_provider, elements
 
-a_few = settings(max_examples=100, deadline=timedelta(seconds=2))
+a_few = settings(max_examples=examples(100), deadline=timedelta(seconds=2))
 """None may take long: a slow reading holds up a worker."""
 
 headers = st.dictionaries(
