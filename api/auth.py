@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,18 +9,8 @@ import jwt
 
 from api.config import SignIn
 from api.jwks import KeySet, KeysUnavailable, KeyUnknown
+from api.roles import Role
 from mail.ids import PracticeId
-
-
-class Role(Enum):
-    """What a person may do."""
-
-    STAFF = "STAFF"
-    """Reads and sends."""
-    ADMIN = "ADMIN"
-    """Does what STAFF does, and sets up sending accounts."""
-    AUDITOR = "AUDITOR"
-    """Reads, and changes nothing."""
 
 
 class Unauthenticated(Exception):

@@ -16,8 +16,8 @@ from uuid import UUID
 
 import asyncpg
 
-from api.auth import Role
 from api.graphql.ids import global_id
+from api.roles import Role
 from bench import report
 from bench.figures import Benchmark, Column, Goal, Row
 from bench.live_round import Change, Round, Told

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-from api.auth import Role
+from api.roles import Role
 from bench import questions
 from bench.answers import answer, rows_of
 from bench.figures import SERVED, Benchmark, Column, Goal

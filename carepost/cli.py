@@ -12,8 +12,9 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.console import Console
 
-from api.auth import Role
+from api.roles import Role
 from carepost.config import ConfigError, Settings, read_settings
+from carepost.supervised import be_told, importing
 from db.errors import StoreError
 from db.inbox import Only, Stored
 from mail.ids import PracticeId
@@ -48,16 +49,18 @@ def up() -> None:
 @app.command()
 def api() -> None:
     """The API alone; any number of them may run."""
-    from carepost.serve import serve_api
-
+    with importing():
+        from carepost.serve import serve_api
+    be_told()
     serve_api(_settings())
 
 
 @app.command()
 def worker() -> None:
     """A worker alone; any number of them may run."""
-    from carepost.work import serve_worker
-
+    with importing():
+        from carepost.work import serve_worker
+    be_told()
     serve_worker(_settings())
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.text import Text
 
-from api.auth import Role
+from api.roles import Role
 from carepost.config import Settings
 from carepost.demo_sandbox import join, start_sandbox
 from carepost.demo_sandbox import listen as listen_to_vendors
@@ -21,7 +21,7 @@ from carepost.seed_accounts import ensure_accounts
 from carepost.supervised import PortTaken, listen
 from carepost.tokens import make_token
 from carepost.trickle import trickle as keep_moving
-from carepost.up import at_port_of, start_serving
+from carepost.up import Service, at_port_of
 from db.pool import Database, PoolSize
 from db.practices import Practice, list_practices
 from db.sealing import Sealer
@@ -40,6 +40,7 @@ async def run_demo(settings: Settings, *, trickle: bool) -> None:
     with _listen(settings, console) as listener, Machine(at_port_of(listener, settings)) as machine:
         console.print(f"Starting Carepost in {settings.data_dir} ...", highlight=False)
         async with Supervisor() as supervisor:
+            service = await Service.begin(supervisor, listener)
             whole, environment = await machine.prepare(supervisor)
             database_url, sealer = whole.needed("database_url", ""), whole.sealer()
             async with Database(database_url, PoolSize(1, 2)) as database:
@@ -50,7 +51,7 @@ async def run_demo(settings: Settings, *, trickle: bool) -> None:
             given = {"CAREPOST_LOG_LEVEL": "warning"} if "log_level" not in settings.model_fields_set else {}
             if "introspection" not in settings.model_fields_set:
                 given |= {"CAREPOST_INTROSPECTION": "true"}
-            await start_serving(supervisor, {**environment, **given, **sandbox.environment}, listener, stop)
+            await service.serve({**environment, **given, **sandbox.environment}, stop)
             if not stop.is_set():
                 await listen_to_vendors(sandbox, practice, accounts, whole.url)
                 staff, admin = (

@@ -14,7 +14,6 @@ from typing import Final, Self
 
 from carepost.config import ConfigError, Settings
 from carepost.processes import Command, Supervisor
-from carepost.supervised import SUPERVISED
 from db.migrate import migrate
 
 _RUN: Final = "run.json"
@@ -63,7 +62,6 @@ class Machine:
         await migrate(settings.needed("database_url", ""))
         environment = {f"CAREPOST_{name.upper()}": value for name, value in made.items()}
         environment |= {
-            SUPERVISED: "1",
             "CAREPOST_PORT": str(settings.port),
             "CAREPOST_HOST": settings.host,
             "CAREPOST_PUBLIC_URL": settings.url,

@@ -5,14 +5,17 @@ Every child's stdin is a pipe that we hold open: when we are killed, it ends, an
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 import structlog
+
+from carepost.supervised import SUPERVISED, UNTOLD
 
 _GRACE: Final = 25.0
 _log = structlog.get_logger("carepost.processes")
@@ -43,11 +46,26 @@ class Command:
 
 @dataclass(eq=False, slots=True)
 class Child:
-    """A running process; `ready` is its first line on stdout, where it says one."""
+    """A running process; `ready` is its first line on stdout, where it says one, `told` what it was told."""
 
     name: str
     process: asyncio.subprocess.Process
     ready: str = ""
+    told: bytes = b""
+
+    def tell(self, settings: Mapping[str, str]) -> None:
+        """Gives a server that is kept the rest of its settings, now and whenever it is started again."""
+        self.told = json.dumps(settings).encode() + b"\n"
+        self._say()
+
+    def started_again(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        if self.told:
+            self._say()
+
+    def _say(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(self.told)
 
     async def stop(self) -> None:
         """Asks it to stop, and makes it after a while."""
@@ -64,10 +82,12 @@ class Child:
 
 
 class Supervisor:
-    """Holds children; the last started is stopped first. Use as an async context manager."""
+    """Holds children. Those that are kept are stopped before what was started, which they need; of either the last
+    first. Use as an async context manager."""
 
     def __init__(self) -> None:
-        self._children: list[Child] = []
+        self._started: list[Child] = []
+        self._kept: list[Child] = []
         self._keepers: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -77,7 +97,7 @@ class Supervisor:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        for child in reversed(self._children):
+        for child in [*reversed(self._kept), *reversed(self._started)]:
             await child.stop()
 
     async def start(self, command: Command) -> Child:
@@ -95,14 +115,17 @@ class Supervisor:
             await child.stop()
             raise ChildFailed(f"{command.name} did not start (exit code {process.returncode}); see the lines above.")
         child.ready = line.decode().strip()
-        self._children.append(child)
+        self._started.append(child)
         return child
 
-    async def keep(self, command: Command) -> None:
-        """Starts a process and starts it again whenever it ends by itself, more slowly each time."""
+    async def keep(self, command: Command) -> Child:
+        """Starts a server and starts it again whenever it ends by itself, more slowly each time. It imports what it
+        needs, and serves once it is told its settings (`Child.tell`)."""
+        command = replace(command, environment={**command.environment, SUPERVISED: "1", UNTOLD: "1"})
         child = Child(command.name, await _spawn(command))
-        self._children.append(child)
+        self._kept.append(child)
         self._keepers.append(asyncio.create_task(_restart(child, command)))
+        return child
 
 
 async def _restart(child: Child, command: Command) -> None:
@@ -115,7 +138,7 @@ async def _restart(child: Child, command: Command) -> None:
         _log.warning("a process ended and is started again", process=child.name, code=code)
         await asyncio.sleep(delay)
         delay = min(delay * 2, 15)
-        child.process = await _spawn(command)
+        child.started_again(await _spawn(command))
 
 
 async def _spawn(command: Command, stdout: int | None = None) -> asyncio.subprocess.Process:

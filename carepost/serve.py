@@ -46,9 +46,8 @@ def serve_api(settings: Settings) -> None:
 
 
 def _collect_garbage_less_often() -> None:
-    """What stands after the imports stands until the end. An answer makes hundreds of dictionaries, and none of them is
-    part of a cycle: looking for cycles after every 700 takes a tenth of the time."""
-    gc.collect()
+    """The schema too stands until the end. An answer makes hundreds of dictionaries, and none of them is part of a
+    cycle: looking for cycles after every 700 takes a tenth of the time."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
 

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import jwt
 
-from api.auth import Role
+from api.roles import Role
 from carepost.config import ConfigError, Settings
 from mail.ids import PracticeId
 

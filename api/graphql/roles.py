@@ -4,9 +4,9 @@ from typing import Any, ClassVar
 
 from strawberry.permission import BasePermission
 
-from api.auth import Role
 from api.graphql.context import Info
 from api.graphql.errors import ApiError
+from api.roles import Role
 
 
 class _Needs(BasePermission):

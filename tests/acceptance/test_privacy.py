@@ -15,8 +15,8 @@ import httpx2
 import redis.asyncio
 
 from api.addresses import webhook_url
-from api.auth import Role
 from api.graphql.ids import global_id
+from api.roles import Role
 from carepost.embedded import EmbeddedServers
 from carepost.sandbox import smtp
 from db.practices import Practice

@@ -11,8 +11,8 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
 from api.addresses import webhook_url
-from api.auth import Role
 from api.graphql.ids import global_id
+from api.roles import Role
 from carepost.sandbox import outcomes
 from db.patients import Patient
 from db.practices import Practice

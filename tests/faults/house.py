@@ -16,7 +16,7 @@ from uuid import uuid4
 import asyncpg
 import httpx2
 
-from api.auth import Role
+from api.roles import Role
 from carepost.sandbox import customer
 from carepost.supervised import SUPERVISED
 from db.migrate import migrate

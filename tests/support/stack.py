@@ -13,8 +13,8 @@ import uvicorn
 
 from api.addresses import webhook_url
 from api.app import create_app
-from api.auth import Role
 from api.config import ApiConfig, SignIn
+from api.roles import Role
 from carepost.config import Settings
 from carepost.sandbox import customer, esp, smtp
 from carepost.tokens import make_token

@@ -6,9 +6,9 @@ from typing import Any
 from graphql import GraphQLInputObjectType
 from strawberry.permission import PermissionExtension
 
-from api.auth import Role
 from api.graphql.roles import MaySeeWebhooks, MaySend, MaySetUp
 from api.graphql.schema import build_schema
+from api.roles import Role
 
 SCHEMA = build_schema()
 SENSITIVE = re.compile(r"secret|credential|password|token|setUp|webhookDeliver|apiKey", re.IGNORECASE)

@@ -2,10 +2,11 @@
 
 import strawberry
 
-from api.auth import Principal, Role
+from api.auth import Principal
 from api.graphql.enums import described
 from api.graphql.ids import global_id
 from api.graphql.types.connection import Node
+from api.roles import Role
 from db.practices import Practice as PracticeRow
 
 described(Role)

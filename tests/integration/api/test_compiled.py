@@ -13,12 +13,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from strawberry.types import ExecutionResult
 
-from api.auth import Principal, Role
+from api.auth import Principal
 from api.config import ApiConfig, Limits, SignIn
 from api.graphql.context import Context, Services
 from api.graphql.ids import event_cursor, global_id, key_cursor
 from api.graphql.schema import Schema, build_schema
 from api.live import LiveHub
+from api.roles import Role
 from api.webhooks.secrets import WebhookSecrets
 from db.accounts import Account
 from db.event_pages import page_of_events

@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.auth import Role
 from api.graphql.ids import uuid_of
+from api.roles import Role
 from db.practices import Practice
 from mail.ids import MessageId
 from mail.message import Address

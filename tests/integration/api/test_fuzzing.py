@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis_graphql import mutations, nodes, queries
 
-from api.auth import Role
 from api.config import Limits
 from api.graphql.schema import build_schema
+from api.roles import Role
 from db.practices import Practice
 from tests.support.fuzzing import TRIED, examples
 from tests.support.practice import make_account, make_message, make_patient

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from api.auth import Role
 from api.graphql.ids import global_id
+from api.roles import Role
 from db.events import Matched, record_events
 from db.practices import Practice
 from mail.event import EventKind, EventSource

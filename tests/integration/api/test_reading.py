@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from api.auth import Role
 from api.graphql.ids import event_cursor, global_id
+from api.roles import Role
 from db.practices import Practice
 from mail.event import EventKind
 from mail.status import AccountKind

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from api.auth import Role
 from api.graphql.ids import global_id
+from api.roles import Role
 from db.accounts import Account
 from db.ids import uuid7
 from db.inbox import NewDelivery, Only, Stored, store_deliveries

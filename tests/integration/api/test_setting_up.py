@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 from uuid import uuid4
 
-from api.auth import Role
 from api.graphql.ids import global_id
+from api.roles import Role
 from db.practices import Practice
 from mail.providers import PROVIDERS
 from tests.support.practice import make_account, make_patient

@@ -19,9 +19,9 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from api.auth import Role
 from api.config import SignIn
 from api.graphql.ids import global_id
+from api.roles import Role
 from db.practices import Practice
 from tests.integration.api.sockets import hear, plain_socket, say, sign_in
 from tests.support.practice import make_patient

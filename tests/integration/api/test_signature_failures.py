@@ -8,8 +8,8 @@ import asyncpg
 import httpx2
 import pytest
 
-from api.auth import Role
 from api.graphql.ids import global_id
+from api.roles import Role
 from db.practices import Practice
 from tests.integration.api.hooks import SendGridHook, sendgrid_event, sendgrid_hook
 from tests.integration.api.sockets import LiveClient

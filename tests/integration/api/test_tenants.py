@@ -22,9 +22,9 @@ from graphql import (
     is_required_input_field,
 )
 
-from api.auth import Role
 from api.graphql.ids import event_cursor, global_id, key_cursor, live_cursor
 from api.graphql.schema import build_schema
+from api.roles import Role
 from db.ids import uuid7
 from db.inbox import NewDelivery, store_deliveries
 from db.practices import Practice

@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from api.addresses import webhook_url
-from api.auth import Role
 from api.config import Limits
 from api.graphql.ids import global_id
+from api.roles import Role
 from db.practices import Practice
 from mail.ids import AccountId
 from mail.providers import PROVIDERS

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.auth import Role
+from api.roles import Role
 from db.accounts import Account
 from db.practices import Practice
 from mail.providers.base import HttpRequest, Reading

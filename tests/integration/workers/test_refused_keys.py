@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from api.auth import Role
+from api.roles import Role
 from db.account_health import note_refusal
 from db.accounts import Account
 from mail.status import AccountKind

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from api.auth import Role
+from api.roles import Role
 from db.accounts import Account
 from db.asking import AccountRef
 from db.events import Matched, record_events
