@@ -27,6 +27,8 @@ from carepost.tokens import make_token
 
 CAREPOST: Final = "Carepost"
 GRAPHQL_CORE: Final = "Carepost by graphql-core"
+_TUNED: Final = "Strawberry, tuned"
+_STOCK: Final = "Strawberry as it comes"
 _POSTGRAPHILE: Final = "PostGraphile with RLS"
 _OWNER: Final = "PostGraphile without"
 _YOGA: Final = "Yoga with DataLoader"
@@ -40,16 +42,26 @@ class _Read:
     title: str
     asks: Mapping[str, tuple[str, Ask]]
     goals: Sequence[Goal]
+    against: str = _POSTGRAPHILE
 
 
 def _tab() -> _Read:
     document = questions.page_document("PATIENT_MESSAGES")
     asks = {
         **_by_all(document, questions.POSTGRAPHILE_TAB, questions.YOGA_TAB),
+        _STOCK: (_STOCK, ask_carepost(document)),
         _OWNER: (_OWNER, ask_peer(questions.POSTGRAPHILE_TAB)),
         _BARE: (_BARE, ask_bare),
     }
     return _Read("Messages tab: a patient and 25 messages", asks, [Goal(3, _POSTGRAPHILE), Goal(0.7, _BARE)])
+
+
+def _left() -> _Read:
+    """What the compiled executor can't take, by the same server with and without it."""
+    ask = ask_carepost(left_to_graphql_core(questions.page_document("PATIENT_MESSAGES")))
+    asks = {GRAPHQL_CORE: (CAREPOST, ask), _TUNED: (_TUNED, ask)}
+    # As fast, within what two runs of one server differ by.
+    return _Read("The same with a field that can't be compiled", asks, [Goal(0.95, _TUNED)], against=_TUNED)
 
 
 def _list() -> _Read:
@@ -73,7 +85,7 @@ def _by_all(document: str, postgraphile: str, yoga: str) -> dict[str, tuple[str,
 
 async def tab(stage: Stage) -> Sequence[Benchmark]:
     """The Messages tab, by each number of connections."""
-    return await _measure("tab", stage, [_tab()])
+    return await _measure("tab", stage, [_tab(), _left()])
 
 
 @contextlib.asynccontextmanager
@@ -108,7 +120,7 @@ async def _measure(part: str, stage: Stage, reads: Sequence[_Read]) -> Sequence[
                             part=part,
                             title=f"{read.title}, {connections} connections",
                             rows=(),
-                            against=_POSTGRAPHILE,
+                            against=read.against,
                             columns=(*SERVED, Column("bytes_each", "bytes")),
                             goals=read.goals,
                         ),
@@ -145,6 +157,11 @@ async def _serving(servers: Servers, names: set[str]) -> AsyncIterator[Mapping[s
             lambda: [sys.executable, "-m", "carepost", "api"],
             {**servers.environment, "CAREPOST_INTROSPECTION": "true"},
         ),
+        _TUNED: (
+            lambda: [sys.executable, "-m", "bench.peers.tuned"],
+            {**servers.environment, "CAREPOST_INTROSPECTION": "true"},
+        ),
+        _STOCK: (lambda: [sys.executable, "-m", "bench.peers.live", "stock"], servers.environment),
         _POSTGRAPHILE: (lambda: prepare_peer("postgraphile"), signed),
         _OWNER: (lambda: prepare_peer("postgraphile"), peer),
         _YOGA: (lambda: prepare_peer("yoga"), signed),
@@ -173,8 +190,8 @@ def _loads(
         least = min(len(each) for each in answers) // 2
         loads.append((name, server, Load(server.port, requests, 1, pace.seconds, pace.warm_up, least)))
     for name, answers_of in shown.items():
-        for rows, expected in zip(answers_of, shown[CAREPOST], strict=True):
+        for rows, expected in zip(answers_of, next(iter(shown.values())), strict=True):
             for row, wanted in itertools.zip_longest(rows, expected):
                 if row != wanted:
-                    raise RuntimeError(f"{name} shows {row} where Carepost shows {wanted}")
+                    raise RuntimeError(f"{name} shows {row} where {next(iter(shown))} shows {wanted}")
     return loads

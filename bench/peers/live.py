@@ -1,7 +1,8 @@
-"""Two servers of a subscription, beside which Carepost's is measured.
+"""Two servers beside which Carepost's is measured.
 
-`stock`: Strawberry's view and its WebSocket handler as they come, over Carepost's types and its reader of changes: a
-task, a chain of generators and an execution by graphql-core for each subscriber.
+`stock`: Strawberry's view and its WebSocket handler as they come, over Carepost's types, loaders and its reader of
+changes: a document is parsed, validated and executed by graphql-core for each request, and for each subscriber there is
+a task, a chain of generators and an execution.
 `bare`: one frame, encoded when a change is announced, sent to each socket in turn: what the server library alone costs.
 """
 
@@ -15,7 +16,8 @@ from typing import Any
 import strawberry
 import uvicorn
 from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
+from starlette.requests import Request
+from starlette.routing import Route, WebSocketRoute
 from strawberry.asgi import GraphQL
 from strawberry.types.unset import UNSET
 
@@ -59,13 +61,19 @@ class StockView(GraphQL[Context, None]):
         self._authenticator = Authenticator(services.config.sign_in)
 
     async def get_context(self, request: Any, response: Any) -> Context:
-        return Context(self._services)
+        context = Context(self._services)
+        if isinstance(request, Request):
+            await self._sign_in(context, request.headers.get("authorization"))
+        return context
 
     async def on_ws_connect(self, context: Context) -> Any:
         carried: Any = (context.connection_params or {}).get("Authorization")
-        context.signed_in = await self._authenticator.authenticate(carried)
-        context.home = await self._services.practice(context.signed_in.practice_id)
+        await self._sign_in(context, carried)
         return UNSET
+
+    async def _sign_in(self, context: Context, authorization: str | None) -> None:
+        context.signed_in = await self._authenticator.authenticate(authorization)
+        context.home = await self._services.practice(context.signed_in.practice_id)
 
 
 def stock(database_url: str, redis_url: str) -> Any:
@@ -82,7 +90,7 @@ def stock(database_url: str, redis_url: str) -> Any:
             yield
             listening.cancel()
 
-    return Starlette(routes=[WebSocketRoute("/graphql", view)], lifespan=lifespan)
+    return Starlette(routes=[Route("/graphql", view), WebSocketRoute("/graphql", view)], lifespan=lifespan)
 
 
 class Bare:
