@@ -88,3 +88,8 @@ SERVED: Final = (
     Column("postgres_cpu", "Postgres us"),
 )
 """The columns of what is served over HTTP."""
+
+
+def number(value: float | None, digits: int) -> str:
+    """As tables have it; nothing where there is none."""
+    return "" if value is None else f"{value:,.{digits}f}"

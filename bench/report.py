@@ -1,4 +1,4 @@
-"""What was measured, as tables for people, as JSON, and as a picture."""
+"""What was measured, as tables for people, as JSON, as Markdown, and as a picture."""
 
 import dataclasses
 import json
@@ -15,8 +15,8 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from bench import picture
-from bench.figures import Benchmark
+from bench import markdown, picture
+from bench.figures import Benchmark, number
 from bench.node import node_version, peer_versions
 from bench.processes import RESULTS
 
@@ -76,11 +76,11 @@ def show(console: Console, benchmark: Benchmark) -> None:
     for row in benchmark.rows:
         values = row.values(first.key)
         ratios = benchmark.ratios(row)
-        cells = [row.name, _number(row.shown(first), first.digits)]
+        cells = [row.name, number(row.shown(first), first.digits)]
         cells.append(f"{min(values):,.{first.digits}f}..{max(values):,.{first.digits}f}" if values else "")
         cells.append(f"{benchmark.ratio(row):.2f}")
         cells.append(f"{min(ratios):.2f}..{max(ratios):.2f}" if ratios else "")
-        table.add_row(*cells, *(_number(row.shown(column), column.digits) for column in others))
+        table.add_row(*cells, *(number(row.shown(column), column.digits) for column in others))
     console.print(table)
     for text in benchmark.wrong:
         console.print(f"[red]{text}")
@@ -100,7 +100,7 @@ def show_summary(console: Console, benchmarks: Sequence[Benchmark]) -> None:
 
 
 def save(console: Console, stated: Mapping[str, Any], benchmarks: Sequence[Benchmark], kind: str = "") -> None:
-    """Writes every round and the picture to `bench/results`."""
+    """Writes every round, the tables and the picture to `bench/results`."""
     name = "-".join([stated["at"].replace(":", ""), *([kind] if kind else []), *(["quick"] if stated["quick"] else [])])
     content = {"conditions": stated, "benchmarks": [dataclasses.asdict(benchmark) for benchmark in benchmarks]}
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2))
@@ -108,12 +108,9 @@ def save(console: Console, stated: Mapping[str, Any], benchmarks: Sequence[Bench
         f"{stated['at'][:10]}, commit {stated['commit']}, {stated['messages']:,} messages, {stated['cpus']} cores, "
         f"load average {stated['load_before']} to {stated['load_after']}"
     )
+    (RESULTS / f"{name}.md").write_text(markdown.written(stated, benchmarks))
     picture.save(RESULTS / f"{name}.svg", benchmarks, caption)
-    console.print(f"Every round: bench/results/{name}.json; the picture: bench/results/{name}.svg")
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:,.{digits}f}"
+    console.print(f"Every round: bench/results/{name}.json; tables and picture: the same with .md and .svg")
 
 
 def _commit() -> str:
