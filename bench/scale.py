@@ -33,7 +33,7 @@ from bench.webhooks import count_stored, signed_posts
 from bench.world import SECRET_KEY, Size, Tenant, make_world
 from db.ids import uuid7
 from db.messages import Body, NewMessage, insert_messages
-from db.outbox import AttemptOutcome, claim, finish
+from db.outbox import AttemptOutcome, Ending, Lane, claim_due, finish_all
 from db.pool import Database, PoolSize
 from db.sealing import Sealer
 from mail.event import Event, EventKind
@@ -222,25 +222,30 @@ async def _send(end: _End, *, pid: int) -> dict[str, float]:
     sealer = Sealer([SECRET_KEY])
     tenant = end.tenants[0]
     practice_id = tenant.practice.id
+    lane = Lane(practice_id, tenant.esp.id)
     async with Database(end.servers.database_url, PoolSize(1, 2)) as database:
         drafts = [_draft(tenant) for _ in range(_BATCH)]
         async with database.tenant(practice_id) as connection:
             await insert_messages(connection, sealer, practice_id, drafts)
         wrong = 0
         with _Costs(pid) as costs:
-            for draft in drafts:
+            for _ in drafts:
                 async with database.tenant(practice_id) as connection:
-                    claimed = await claim(connection, sealer, practice_id, draft.id, "bench", timedelta(seconds=90))
-                if claimed is None:
-                    wrong += 1
-                    continue
-                event = Event(
-                    kind=EventKind.ACCEPTED,
-                    occurred_at=datetime.now(UTC),
-                    dedupe_key=f"attempt/{claimed.number}/accepted",
-                )
+                    claims = await claim_due(connection, sealer, lane, "bench", timedelta(seconds=90), 1)
+                endings = [
+                    Ending(
+                        claimed,
+                        AttemptOutcome.ACCEPTED,
+                        Event(
+                            kind=EventKind.ACCEPTED,
+                            occurred_at=datetime.now(UTC),
+                            dedupe_key=f"attempt/{claimed.number}/accepted",
+                        ),
+                    )
+                    for claimed in claims
+                ]
                 async with database.tenant(practice_id) as connection:
-                    wrong += not await finish(connection, claimed, AttemptOutcome.ACCEPTED, event)
+                    wrong += 1 - len(await finish_all(connection, practice_id, endings))
     return {**costs.each(_BATCH), "wrong": wrong}
 
 

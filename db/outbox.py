@@ -136,7 +136,11 @@ async def claim_due(
     bulk: bool = True,
 ) -> Sequence[Claim]:
     """Claims up to `limit` messages of a lane that are due and that nobody else has: single ones first, then those of
-    a bulk (none of them unless `bulk`), the longest due first. What `claim` says of one holds for each."""
+    a bulk (none of them unless `bulk`), the longest due first.
+
+    An earlier attempt whose lease ended without an outcome is recorded as ambiguous. Must be committed before
+    the wire is touched.
+    """
     rows = await connection.fetch(
         "WITH due AS MATERIALIZED ("
         "SELECT d.id, row_number() OVER () AS place FROM (SELECT id FROM message "
@@ -150,21 +154,6 @@ async def claim_due(
         bulk,
     )
     return await _claims(connection, sealer, lane.practice_id, rows)
-
-
-async def claim(
-    connection: Connection, sealer: Sealer, practice_id: PracticeId, message_id: UUID, worker: str, lease: timedelta
-) -> Claim | None:
-    """Claims one message that is due; None when it isn't, or another worker has it.
-
-    An earlier attempt whose lease ended without an outcome is recorded as ambiguous. Must be committed before
-    the wire is touched.
-    """
-    rows = await connection.fetch(
-        "WITH due AS MATERIALIZED (SELECT $4::uuid AS id, 1 AS place)" + _CLAIM, practice_id, worker, lease, message_id
-    )
-    claims = await _claims(connection, sealer, practice_id, rows)
-    return claims[0] if claims else None
 
 
 async def _claims(
@@ -253,20 +242,6 @@ async def finish_all(
         if ending.provider_message_id is not None:
             await join_parked(connection, practice_id, ending.claim.message_id)
     return written
-
-
-async def finish(
-    connection: Connection,
-    claimed: Claim,
-    outcome: AttemptOutcome,
-    event: Event,
-    *,
-    provider_message_id: str | None = None,
-    due_at: datetime | None = None,
-) -> bool:
-    """What `finish_all` does, for one attempt; False, and nothing written, when the lease was lost."""
-    ending = Ending(claimed, outcome, event, provider_message_id, due_at)
-    return bool(await finish_all(connection, claimed.practice_id, [ending]))
 
 
 async def put_back(

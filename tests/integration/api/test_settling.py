@@ -11,10 +11,9 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from db import outbox
 from db.events import Appended, Matched, append_events, record_events
 from db.messages import find_messages
-from db.outbox import AttemptOutcome, claim
+from db.outbox import AttemptOutcome, Lane, claim_due
 from db.pool import Connection, Database
 from db.practices import Practice
 from mail.event import Event, EventKind, EventSource
@@ -25,6 +24,7 @@ from tests.integration.api.evidence import make_messages
 from tests.integration.api.hooks import NOON
 from tests.integration.api.test_replaying import READ, Inbox, event
 from tests.support.databases import OWN_SEALER
+from tests.support.outbox import claim, finish
 from tests.support.practice import make_account, make_message, make_patient
 from workers.apply import Applier
 from workers.jobs import Jobs
@@ -142,16 +142,14 @@ async def test_an_event_beside_our_own_commit_of_the_esps_id_finds_its_message_w
     patient = await make_patient(inbox.database, inbox.practice)
     message = await make_message(inbox.database, inbox.practice, patient, inbox.account)
     async with inbox.database.tenant(inbox.practice.id) as connection:
-        claimed = await claim(connection, OWN_SEALER, inbox.practice.id, message, "worker", HOUR)
+        claimed = await claim(connection, inbox.practice.id, message, HOUR)
     assert claimed is not None
 
     async def then_it_is_committed(*arguments: Any) -> list[MessageId | None]:
         found = await match_events(*arguments)
         async with inbox.database.tenant(inbox.practice.id) as connection:
             accepted = event(EventKind.ACCEPTED, key="attempt/1/accepted")
-            assert await outbox.finish(
-                connection, claimed, AttemptOutcome.ACCEPTED, accepted, provider_message_id="theirs"
-            )
+            assert await finish(connection, claimed, AttemptOutcome.ACCEPTED, accepted, "theirs")
         return found
 
     monkeypatch.setattr("workers.settle.match_events", then_it_is_committed)
@@ -169,17 +167,16 @@ async def test_however_sends_and_their_events_race_none_is_left_waiting(
     messages = [await make_message(inbox.database, inbox.practice, patient, inbox.account) for _ in range(40)]
     chance = random.Random(7)
 
-    async def send(message: MessageId) -> None:
+    async def send() -> None:
+        lane = Lane(inbox.practice.id, inbox.account.id)
         async with inbox.database.tenant(inbox.practice.id) as connection:
-            claimed = await claim(connection, OWN_SEALER, inbox.practice.id, message, "worker", HOUR)
-        assert claimed is not None
+            [claimed] = await claim_due(connection, OWN_SEALER, lane, "worker", HOUR, 1)
         await asyncio.sleep(chance.random() / 50)
         async with inbox.database.tenant(inbox.practice.id) as connection:
             accepted = event(EventKind.ACCEPTED, key="attempt/1/accepted")
             # Raises when it is the victim of a deadlock with whoever joins what is parked.
-            assert await outbox.finish(
-                connection, claimed, AttemptOutcome.ACCEPTED, accepted, provider_message_id=f"sg-{message}"
-            )
+            their_id = f"sg-{claimed.message_id}"
+            assert await finish(connection, claimed, AttemptOutcome.ACCEPTED, accepted, their_id)
 
     async def hear(message: MessageId) -> None:
         await asyncio.sleep(chance.random() / 50)
@@ -192,7 +189,7 @@ async def test_however_sends_and_their_events_race_none_is_left_waiting(
         for _ in range(10):
             await applier.join_parked()
 
-    await asyncio.gather(*map(send, messages), *map(hear, messages), sweep())
+    await asyncio.gather(*(send() for _ in messages), *map(hear, messages), sweep())
     await applier.join_parked()
     found = await find_messages(inbox.database.app, inbox.practice.id, messages)
     assert {each.verdict for each in found.values()} == {Verdict.DELIVERED}

@@ -12,7 +12,6 @@ from db.audit import record_deed
 from db.events import Matched, record_events
 from db.ids import uuid7
 from db.messages import Body, NewMessage, insert_messages
-from db.outbox import claim
 from db.parked import Unmatched, park
 from db.patients import Patient
 from db.pool import Database
@@ -22,6 +21,7 @@ from mail.event import Event, EventKind, EventSource
 from mail.failure import Failure
 from mail.ids import DeliveryId, MessageId
 from tests.support.databases import OWN_SEALER
+from tests.support.outbox import claim
 from tests.support.practice import make_account, make_delivery, make_message, make_patient, make_practice
 
 HOUR = timedelta(hours=1)
@@ -46,7 +46,7 @@ async def furnish(database: Database, url: str, name: str) -> House:
     message_id = await make_message(database, practice, patient, account, subject=f"Subject of {name}")
     delivery_id = await make_delivery(database, practice, account.id, headers={"a": "b"})
     async with database.tenant(practice.id) as connection:
-        assert await claim(connection, OWN_SEALER, practice.id, message_id, "worker", HOUR)
+        assert await claim(connection, practice.id, message_id, HOUR)
         await record_events(connection, practice.id, [matched(message_id, EventKind.ATTEMPT_DEFERRED)])
         unmatched = Unmatched(
             account.id, delivery_id, event(EventKind.DELIVERED, theirs="nobody's"), EventSource.WEBHOOK, now()

@@ -11,15 +11,14 @@ from db.changes import current_position, newest_position, read_changes
 from db.events import Matched, record_events
 from db.ids import uuid_floor
 from db.messages import Message, MessageFilter, find_messages, page_of_messages
-from db.outbox import claim
 from db.pool import Database
 from mail.event import EventKind, EventSource
 from mail.failure import Failure, FailureKind
 from mail.ids import MessageId
 from mail.status import Verdict
 from tests.integration.db.houses import BEFORE_EVERYTHING, HOUR, House, event, matched, now, record
-from tests.support.databases import OWN_SEALER
 from tests.support.fuzzing import examples
+from tests.support.outbox import claim
 from tests.support.practice import make_message
 
 
@@ -104,7 +103,7 @@ async def test_a_claim_and_a_repeat_change_nothing_that_anybody_sees(database: D
     await record(database, house, EventKind.DELIVERED)
     since = await current_position(database.app)
     async with database.tenant(house.practice.id) as connection:
-        assert await claim(connection, OWN_SEALER, house.practice.id, another, "worker", HOUR)
+        assert await claim(connection, house.practice.id, another, HOUR)
     await record(database, house, EventKind.DELIVERED)
     assert (await read_all(database, house, since, 10))[0] == {}
 

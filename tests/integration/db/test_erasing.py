@@ -9,13 +9,13 @@ import pytest
 from db.erasing import NAME, Erased, StillSending, erase_patient
 from db.events import Matched, record_events
 from db.messages import Body
-from db.outbox import claim
 from db.patients import NewPatient, find_patients, insert_patients
 from db.pool import Database
 from mail.event import EventKind, EventSource
 from mail.failure import Failure, FailureKind
 from tests.integration.db.houses import HOUR, House, event, matched, now, promise, store, tables
 from tests.support.databases import OWN_SEALER
+from tests.support.outbox import claim
 from tests.support.practice import make_delivery, make_message, make_patient
 
 CANARY = "zanzibar-7719"
@@ -79,10 +79,10 @@ async def test_nothing_that_names_the_patient_is_left_and_the_status_is(
 
 async def test_what_waits_is_cancelled_and_what_is_being_sent_is_waited_for(database: Database, house: House) -> None:
     patient = await make_patient(database, house.practice, "pat@mail.example")
-    waiting = await make_message(database, house.practice, patient, house.account)
     sending = await make_message(database, house.practice, patient, house.account)
+    waiting = await make_message(database, house.practice, patient, house.account)
     async with database.tenant(house.practice.id) as connection:
-        assert await claim(connection, OWN_SEALER, house.practice.id, sending, "worker", HOUR)
+        assert await claim(connection, house.practice.id, sending, HOUR)
     with pytest.raises(StillSending):
         await erase_patient(database, OWN_SEALER, house.practice.id, patient.id, "somebody")
     async with database.tenant(house.practice.id) as connection:
@@ -91,9 +91,9 @@ async def test_what_waits_is_cancelled_and_what_is_being_sent_is_waited_for(data
     assert erased == Erased(messages=2, cancelled=1, webhooks=0)
     async with database.tenant(house.practice.id) as connection:
         verdicts = await connection.fetch(
-            "SELECT verdict::text FROM message WHERE id = ANY($1::uuid[]) ORDER BY id", [waiting, sending]
+            "SELECT verdict::text FROM message WHERE id = ANY($1::uuid[]) ORDER BY id", [sending, waiting]
         )
-    assert [row["verdict"] for row in verdicts] == ["cancelled", "sent"]
+    assert [row["verdict"] for row in verdicts] == ["sent", "cancelled"]
 
 
 async def test_another_practices_patient_is_not_erased(database: Database, house: House, other: House) -> None:

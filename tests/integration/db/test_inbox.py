@@ -19,7 +19,7 @@ from db.inbox import (
     touch_accounts,
 )
 from db.messages import find_bodies, find_messages
-from db.outbox import AttemptOutcome, claim, finish
+from db.outbox import AttemptOutcome
 from db.parked import Unmatched, find_practices_with_parked, join_parked, match_events, park
 from db.pool import Database
 from db.sealing import Sealer
@@ -29,6 +29,7 @@ from mail.ids import DeliveryId, MessageId
 from mail.status import Verdict
 from tests.integration.db.houses import HOUR, House, event, now, promise, store
 from tests.support.databases import OWN_SEALER
+from tests.support.outbox import claim, finish
 from tests.support.practice import make_account, make_delivery, make_message
 
 
@@ -121,11 +122,11 @@ async def parked(owner: asyncpg.Connection, house: House) -> int:
 async def sent(database: Database, house: House, theirs: str) -> MessageId:
     message_id = await make_message(database, house.practice, house.patient, house.account)
     async with database.tenant(house.practice.id) as connection:
-        claimed = await claim(connection, OWN_SEALER, house.practice.id, message_id, "worker", HOUR)
+        claimed = await claim(connection, house.practice.id, message_id, HOUR)
     assert claimed is not None
     async with database.tenant(house.practice.id) as connection:
         accepted = event(EventKind.ACCEPTED, "attempt/1/accepted")
-        await finish(connection, claimed, AttemptOutcome.ACCEPTED, accepted, provider_message_id=theirs)
+        await finish(connection, claimed, AttemptOutcome.ACCEPTED, accepted, theirs)
     return message_id
 
 

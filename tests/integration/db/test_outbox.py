@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -10,15 +11,7 @@ import pytest
 from db import outbox
 from db.accounts import Account
 from db.messages import Message, find_messages
-from db.outbox import (
-    AttemptOutcome,
-    Claim,
-    Lane,
-    cancel,
-    claim,
-    find_due,
-    finish,
-)
+from db.outbox import AttemptOutcome, Claim, Ending, Lane, cancel, find_due, finish_all
 from db.parked import match_events
 from db.patients import Patient
 from db.pool import Connection, Database, PoolSize
@@ -27,7 +20,7 @@ from mail.event import EventKind
 from mail.ids import MessageId
 from mail.status import Verdict
 from tests.integration.db.houses import HOUR, event, matched, now
-from tests.support.databases import OWN_SEALER
+from tests.support.outbox import claim
 from tests.support.practice import make_account, make_message, make_patient
 
 EXPIRED = timedelta(0)
@@ -50,17 +43,18 @@ async def message_id(database: Database, practice: Practice, patient: Patient, a
 
 async def take(database: Database, practice: Practice, message_id: UUID, lease: timedelta = HOUR) -> Claim | None:
     async with database.tenant(practice.id) as connection:
-        return await claim(connection, OWN_SEALER, practice.id, message_id, "worker", lease)
+        return await claim(connection, practice.id, message_id, lease)
 
 
-async def end(database: Database, claimed: Claim, kind: EventKind, **options: object) -> bool:
+async def end(database: Database, claimed: Claim, kind: EventKind, **options: Any) -> bool:
     outcome = {
         EventKind.ACCEPTED: AttemptOutcome.ACCEPTED,
         EventKind.FAILED: AttemptOutcome.REFUSED,
         EventKind.ATTEMPT_DEFERRED: AttemptOutcome.DEFERRED,
     }[kind]
     async with database.tenant(claimed.practice_id) as connection:
-        return await finish(connection, claimed, outcome, event(kind, f"{claimed.number}/{kind.value}"), **options)
+        ending = Ending(claimed, outcome, event(kind, f"{claimed.number}/{kind.value}"), **options)
+        return bool(await finish_all(connection, claimed.practice_id, [ending]))
 
 
 async def read(database: Database, practice: Practice, message_id: MessageId) -> Message:
@@ -273,7 +267,7 @@ async def test_a_withdrawal_that_waits_for_a_claim_comes_too_late(
     database: Database, practice: Practice, message_id: MessageId, owner: asyncpg.Connection
 ) -> None:
     connection, transaction = await open_tenant(database, practice)
-    claimed = await claim(connection, OWN_SEALER, practice.id, message_id, "worker", HOUR)
+    claimed = await claim(connection, practice.id, message_id, HOUR)
     late = asyncio.create_task(withdraw(database, practice, message_id))
     await waiting(owner)
     await transaction.commit()
@@ -283,16 +277,15 @@ async def test_a_withdrawal_that_waits_for_a_claim_comes_too_late(
     assert (await row(owner, message_id))["verdict"] == "queued"
 
 
-async def test_a_claim_that_waits_for_a_withdrawal_comes_too_late(
+async def test_a_claim_passes_by_what_is_being_withdrawn(
     database: Database, practice: Practice, message_id: MessageId, owner: asyncpg.Connection
 ) -> None:
     connection, transaction = await open_tenant(database, practice)
     assert await cancel(connection, practice.id, message_id, now())
-    late = asyncio.create_task(take(database, practice, message_id))
-    await waiting(owner)
+    assert await take(database, practice, message_id) is None
     await transaction.commit()
     await database.app.release(connection)
-    assert await late is None
+    assert await take(database, practice, message_id) is None
     assert await attempts(owner, message_id) == []
 
 
@@ -318,7 +311,7 @@ async def test_an_end_that_meets_the_next_claim_waits_for_it_and_writes_nothing(
     ending = asyncio.create_task(end(database, late, EventKind.ACCEPTED))
     await waiting(owner)
     # The end waits for the message while holding nothing, so the claim can note that the attempt was abandoned.
-    claimed = await claim(connection, OWN_SEALER, practice.id, message_id, "worker", HOUR)
+    claimed = await claim(connection, practice.id, message_id, HOUR)
     await transaction.commit()
     await database.app.release(connection)
     assert claimed is not None

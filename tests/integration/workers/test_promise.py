@@ -9,13 +9,14 @@ import asyncpg
 import pytest
 
 from db import outbox
-from db.outbox import AttemptOutcome
+from db.outbox import AttemptOutcome, Claim
 from db.practices import Practice
 from mail.event import Event, EventKind
 from mail.ids import MessageId
 from mail.status import AccountKind
 from tests.integration.workers.sending import OFTEN, Desk, kinds, received
-from tests.support.databases import OWN_SEALER
+from tests.support.outbox import claim as claim_one
+from tests.support.outbox import finish as finish_one
 from tests.support.practice import make_message, make_patient
 from tests.support.stack import Stack, until
 
@@ -97,24 +98,23 @@ async def test_a_late_worker_writes_nothing(desk: Desk, database_url: str) -> No
     written = MessageId(UUID(await desk.write(account)))
     database, practice = desk.stack.database, desk.practice
 
-    async def claim(worker: str, lease: float) -> outbox.Claim | None:
+    async def claim(worker: str) -> Claim | None:
         async with database.tenant(practice.id) as connection:
-            return await outbox.claim(connection, OWN_SEALER, practice.id, written, worker, timedelta(seconds=lease))
+            return await claim_one(connection, practice.id, written, timedelta(minutes=1), worker)
 
-    first = await claim("slow", 0.05)
+    first = await claim("slow")
     assert first is not None
-    assert await claim("another", 60) is None  # the lease holds
-
-    async def again() -> outbox.Claim | None:
-        return await claim("another", 60)
-
-    second: outbox.Claim = await until(again)
+    assert await claim("another") is None  # the lease holds
+    async with database.tenant(practice.id) as connection:
+        await connection.execute("UPDATE message SET due_at = now()")  # it has ended
+    second = await claim("another")
+    assert second is not None
     assert (first.number, second.number) == (1, 2)
 
-    async def finish(claimed: outbox.Claim, outcome: AttemptOutcome, kind: EventKind) -> bool:
+    async def finish(claimed: Claim, outcome: AttemptOutcome, kind: EventKind) -> bool:
         event = Event(kind=kind, occurred_at=claimed.queued_at, dedupe_key=f"attempt/{claimed.number}")
         async with database.tenant(practice.id) as connection:
-            return await outbox.finish(connection, claimed, outcome, event)
+            return await finish_one(connection, claimed, outcome, event)
 
     assert not await finish(first, AttemptOutcome.REFUSED, EventKind.FAILED)
     assert await finish(second, AttemptOutcome.ACCEPTED, EventKind.ACCEPTED)
@@ -129,11 +129,9 @@ async def test_a_message_is_claimed_once_however_many_ask(desk: Desk) -> None:
     written = MessageId(UUID(await desk.write(account)))
     database, practice = desk.stack.database, desk.practice
 
-    async def claim(number: int) -> outbox.Claim | None:
+    async def claim(number: int) -> Claim | None:
         async with database.tenant(practice.id) as connection:
-            return await outbox.claim(
-                connection, OWN_SEALER, practice.id, written, f"worker {number}", timedelta(seconds=60)
-            )
+            return await claim_one(connection, practice.id, written, timedelta(seconds=60), f"worker {number}")
 
     claims = await asyncio.gather(*(claim(number) for number in range(20)))
     assert len([claim for claim in claims if claim is not None]) == 1
