@@ -72,7 +72,7 @@ _ANY: Final = _columns(
 )  # fmt: skip
 # What an explanation follows from besides the times; of those that are shown the most, as little as it needs.
 FACTS: Final[Mapping[str, Callable[[Row], Any] | None]] = {verdict.sql_name: None for verdict in Verdict} | {
-    Verdict.OPENED.sql_name: _columns("shown"),
+    Verdict.OPENED.sql_name: _columns("shown", "ambiguous"),
     Verdict.DELIVERED.sql_name: _columns(
         "shown", "account_provider", "track_opens", "ambiguous", "machine_opened", "complained", "unsubscribed"
     ),
