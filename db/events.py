@@ -182,4 +182,4 @@ def failure_columns(
 
 async def create_partitions(dispatcher: Pool) -> None:
     """Makes the partitions of the next twelve months; those that stand are left alone."""
-    await dispatcher.execute("SELECT create_event_partitions(now() + interval '1 year')")
+    await dispatcher.fetchval("SELECT create_event_partitions(now() + interval '1 year')")

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -66,7 +67,7 @@ class Database:
         self._statement_timeout_ms = statement_timeout_ms
 
     async def __aenter__(self) -> Self:
-        self.app: Pool = await self._wait_for("carepost_app", self._size)
+        self.app: ReadingPool = await self._wait_for("carepost_app", self._size)
         self.dispatcher: Pool = await self._open("carepost_dispatcher", PoolSize(0, 2))
         self.inbox: Pool = await self._open("carepost_inbox", PoolSize(0, 2))
         return self
@@ -78,7 +79,7 @@ class Database:
         await self.dispatcher.close()
         await self.inbox.close()
 
-    async def _wait_for(self, role: str, size: PoolSize) -> Pool:
+    async def _wait_for(self, role: str, size: PoolSize) -> ReadingPool:
         give_up_at = time.monotonic() + self._patience
         said_at = 0.0
         while True:
@@ -97,8 +98,8 @@ class Database:
                     _log.warning("postgres is out of reach; waiting", error=type(error).__name__, seconds=round(left))
             await asyncio.sleep(_PAUSE)
 
-    async def _open(self, role: str, size: PoolSize) -> Pool:
-        return await ReadingPool(
+    async def _open(self, role: str, size: PoolSize) -> ReadingPool:
+        pool = ReadingPool(
             self._url,
             min_size=size.minimum,
             max_size=size.maximum,
@@ -121,13 +122,34 @@ class Database:
                 "jit": "off",
             },
         )
+        await pool
+        return pool
+
+    async def now(self) -> datetime:
+        """Postgres' time: what is stored, or compared with what is, goes by it. A process's own clock may be wrong, and
+        may be set while it runs."""
+        at: datetime = await self.app.fetchval("SELECT clock_timestamp()")
+        return at
 
     @asynccontextmanager
     async def tenant(self, practice_id: PracticeId) -> AsyncIterator[Connection]:
         """A transaction that works for one practice: sees and writes its rows and no others."""
-        async with self.app.acquire() as connection, connection.transaction():
-            await connection.execute("SELECT set_config('carepost.practice_id', $1, true)", str(practice_id))
-            yield connection
+        async with self.app.acquire() as connection:
+            transaction = connection.transaction()
+            try:
+                await transaction.start()
+                try:
+                    await connection.execute("SELECT set_config('carepost.practice_id', $1, true)", str(practice_id))
+                    yield connection
+                except TimeoutError:
+                    raise
+                except BaseException:
+                    await transaction.rollback()
+                    raise
+                await transaction.commit()
+            except TimeoutError:
+                await self.app.distrust(connection)
+                raise
 
     @asynccontextmanager
     async def role(self, role: str, practice_id: PracticeId) -> AsyncIterator[Connection]:

@@ -32,8 +32,8 @@ class ReadingPool(_Base):
         connection = await self._take()
         try:
             rows: list[Any] = await connection.fetch(query, *arguments, **options)
-        except BaseException:
-            await self.release(connection)
+        except BaseException as error:
+            await self._take_back(connection, error)
             raise
         await self._keep(connection)
         return rows
@@ -42,8 +42,8 @@ class ReadingPool(_Base):
         connection = await self._take()
         try:
             row = await connection.fetchrow(query, *arguments, **options)
-        except BaseException:
-            await self.release(connection)
+        except BaseException as error:
+            await self._take_back(connection, error)
             raise
         await self._keep(connection)
         return row
@@ -52,8 +52,8 @@ class ReadingPool(_Base):
         connection = await self._take()
         try:
             value = await connection.fetchval(query, *arguments, **options)
-        except BaseException:
-            await self.release(connection)
+        except BaseException as error:
+            await self._take_back(connection, error)
             raise
         await self._keep(connection)
         return value
@@ -62,6 +62,24 @@ class ReadingPool(_Base):
         while self._at_hand:
             await self.release(self._at_hand.pop())
         await super().close()
+
+    async def distrust(self, connection: _Lent) -> None:
+        """Ends a connection whose statement timed out here, well after Postgres' own time for it: its link leads
+        nowhere. (asyncpg would ask Postgres to stop the statement and wait for it to say so, as long again.) The others
+        were opened as early, so they are opened anew."""
+        connection.terminate()
+        await self.expire_connections()
+        while self._at_hand:
+            other = self._at_hand.pop()
+            with suppress(asyncpg.InterfaceError):
+                other.terminate()
+            await self.release(other)
+
+    async def _take_back(self, connection: _Lent, error: BaseException) -> None:
+        """After a statement that failed."""
+        if isinstance(error, TimeoutError):
+            await self.distrust(connection)
+        await self.release(connection)
 
     async def _take(self) -> _Lent:
         while self._at_hand:

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
 
+from db.errors import UNREACHABLE
 from db.pool import Database, PoolSize
 from db.practices import Practice, find_practice
+from tests.faults.proxy import Proxy
 from tests.support.practice import make_patient
 
 STATE = """SELECT current_setting('carepost.practice_id', true) AS tenant, current_user AS role,
@@ -156,3 +159,21 @@ async def test_a_connection_that_was_cut_is_replaced(single: Database, database:
     await asyncio.sleep(0.1)
     await deed_read(single, practice)
     assert await single.app.fetchval("SELECT pg_backend_pid()") != pid
+
+
+@pytest.mark.parametrize("first", [deed_read, make_patient])
+async def test_links_that_lead_nowhere_cost_one_statement_its_time_and_the_others_nothing(
+    database_url: str, practice: Practice, monkeypatch: pytest.MonkeyPatch, first: Any
+) -> None:
+    monkeypatch.setattr("db.pool._OVERTIME", 0.5)
+    socket = f"{parse_qs(urlsplit(database_url).query)['host'][0]}/.s.PGSQL.5432"
+    async with Proxy("postgres", [socket]) as link:
+        through = f"postgresql://postgres:x@127.0.0.1:{link.port}{urlsplit(database_url).path}"
+        async with Database(through, PoolSize(1, 4), statement_timeout_ms=500) as database:
+            await asyncio.gather(*(database.app.fetch("SELECT pg_sleep(0.1)") for _ in range(4)))
+            assert link.lose() == 4
+            with pytest.raises(UNREACHABLE):
+                await first(database, practice)
+            for _ in range(5):
+                await deed_read(database, practice)
+                await make_patient(database, practice)
