@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -43,7 +43,7 @@ async def promise(
 
     Raises `InputRefused`, and then nothing is stored.
     """
-    now = datetime.now(UTC)
+    now = await context.database.now()
     checks = Checks()
     original: Message | None = None
     if draft.repeats is not None:
@@ -120,7 +120,7 @@ async def cancel_message(context: Context, message_id: str) -> Message:
         raise refuse("messageId", ErrorCode.NOT_FOUND, "There is no such message.")
     practice_id = context.practice_id
     async with context.database.tenant(practice_id) as connection:
-        if not await outbox.cancel(connection, practice_id, row.id, datetime.now(UTC)):
+        if not await outbox.cancel(connection, practice_id, row.id, await context.database.now()):
             raise refuse("messageId", ErrorCode.NOT_CANCELLABLE, "It is being sent, or was sent or cancelled already.")
         await record_deed(connection, practice_id, context.principal.subject, "cancelMessage", "Message", row.id)
     await context.services.jobs.announce(practice_id)

@@ -5,7 +5,7 @@ import contextlib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Final
 
 from rich.console import Console
@@ -80,7 +80,7 @@ async def run_reconcile(settings: Settings, choice: Choice, days: Days, *, dry_r
                 table.add_row(chosen.account.name, label, "", "", "", "", "can't be asked")
                 continue
             ref = AccountRef(chosen.practice.id, chosen.account.id, name)
-            window = days.of(chosen, window_of(esp, timedelta(), datetime.now(UTC)))
+            window = days.of(chosen, window_of(esp, timedelta(), await database.now()))
             async with database.tenant(chosen.practice.id) as connection:
                 count = await asking.count_questions(connection, ref, window)
             if dry_run:

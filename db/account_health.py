@@ -31,16 +31,15 @@ class ProviderHealth:
 
 
 async def count_signature_failures(
-    connection: Connection, practice_id: PracticeId, account_id: UUID, count: int, at: datetime
+    connection: Connection, practice_id: PracticeId, account_id: UUID, count: int
 ) -> None:
-    """Counts webhooks that were refused, the last of them `at`."""
+    """Counts webhooks that were refused, the last of them now."""
     await connection.execute(
         "UPDATE sending_account SET signature_failures = signature_failures + $3, "
-        "signature_failed_at = GREATEST(signature_failed_at, $4) WHERE practice_id = $1 AND id = $2",
+        "signature_failed_at = GREATEST(signature_failed_at, now()) WHERE practice_id = $1 AND id = $2",
         practice_id,
         account_id,
         count,
-        at,
     )
 
 

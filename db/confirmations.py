@@ -13,10 +13,12 @@ from mail.ids import PracticeId
 
 @dataclass(frozen=True, slots=True)
 class Unconfirmed:
-    """The right to confirm the subscription that a webhook asks for, until the lease ends. `number` is the try's."""
+    """The right to confirm the subscription that a webhook asks for, until the lease ends. `number` is the try's,
+    `began_at` its time."""
 
     delivery: Delivery
     number: int
+    began_at: datetime
 
 
 async def want_confirmation(connection: Connection, practice_id: PracticeId, ids: Sequence[UUID]) -> None:
@@ -44,11 +46,13 @@ async def claim_confirmation(
         "WHERE practice_id = $1 AND id = "
         "(SELECT id FROM webhook_delivery WHERE practice_id = $1 AND confirm_at <= now() ORDER BY confirm_at LIMIT 1 "
         "FOR NO KEY UPDATE SKIP LOCKED) "
-        "RETURNING id, account_id, provider, received_at, headers, body, confirmations",
+        "RETURNING id, account_id, provider, received_at, headers, body, confirmations, now() AS began_at",
         practice_id,
         lease,
     )
-    return Unconfirmed(open_delivery(sealer, practice_id, row), row["confirmations"]) if row else None
+    if row is None:
+        return None
+    return Unconfirmed(open_delivery(sealer, practice_id, row), row["confirmations"], row["began_at"])
 
 
 async def confirmed(connection: Connection, practice_id: PracticeId, delivery: Delivery) -> None:

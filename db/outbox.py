@@ -1,7 +1,8 @@
 """The outbox: messages that are due, claimed with a lease and a fencing token, and what came of each attempt."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final
@@ -67,6 +68,12 @@ class Claim:
     started_at: datetime
     account_refused: bool
     bulk: bool
+    read_at: float = field(default_factory=time.monotonic, compare=False)
+    """When `started_at` was read, by the process's monotonic clock."""
+
+    def now(self) -> datetime:
+        """Postgres' time. The process's own clock may be wrong, and may be set while it runs."""
+        return self.started_at + timedelta(seconds=time.monotonic() - self.read_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,22 +252,22 @@ async def finish_all(
 
 
 async def put_back(
-    connection: Connection, practice_id: PracticeId, claims: Sequence[Claim], due_at: datetime | None = None
+    connection: Connection, practice_id: PracticeId, claims: Sequence[Claim], wait: timedelta = timedelta()
 ) -> None:
-    """Gives up claims for which the wire was never touched: due again at the time given, or at once, with no evidence
-    of an attempt. Those whose lease was lost are left alone."""
+    """Gives up claims for which the wire was never touched: due again after `wait`, with no evidence of an attempt.
+    Those whose lease was lost are left alone."""
     await connection.execute(
         "WITH locked AS MATERIALIZED (SELECT m.id, m.attempts FROM message m "
         "JOIN unnest($2::uuid[], $3::integer[]) AS n(id, number) ON n.id = m.id AND n.number = m.attempts "
         "WHERE m.practice_id = $1 ORDER BY m.id FOR NO KEY UPDATE OF m), "
         "ended AS (UPDATE attempt t SET ended_at = now(), outcome = 'deferred' FROM locked WHERE t.practice_id = $1 "
         "AND t.message_id = locked.id AND t.number = locked.attempts AND t.ended_at IS NULL RETURNING t.message_id) "
-        "UPDATE message m SET due_at = coalesce($4, now()) FROM ended "
+        "UPDATE message m SET due_at = now() + $4 FROM ended "
         "WHERE m.practice_id = $1 AND m.id = ended.message_id AND m.verdict = 'queued'",
         practice_id,
         [claimed.message_id for claimed in claims],
         [claimed.number for claimed in claims],
-        due_at,
+        wait,
     )
 
 

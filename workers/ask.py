@@ -6,7 +6,7 @@ What is told is evidence like any other: it goes through `record_events`, with t
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 from typing import Final
 
@@ -171,9 +171,10 @@ class Asker:
                 provider=look.account.provider,
                 errors=[part.error for part in answer.reading.unreadable][:5],
             )
-        events, received_at = answer.reading.events, datetime.now(UTC)
+        events = answer.reading.events
         if not events:
             return False
+        received_at = await self._database.now()
         account = look.account
         async with self._database.tenant(account.practice_id) as connection:
             found = await match_events(connection, account.practice_id, account.account_id, events)

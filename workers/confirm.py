@@ -5,7 +5,7 @@ The request is made from the stored webhook, which was verified when it came; no
 
 import asyncio
 import contextlib
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -77,7 +77,7 @@ class Confirmer:
             if done:
                 await confirmations.confirmed(connection, practice_id, delivery)
             else:
-                due_at = datetime.now(UTC) + min(_FIRST_DELAY * 2 ** min(claimed.number - 1, 20), _LONGEST_DELAY)
+                due_at = claimed.began_at + min(_FIRST_DELAY * 2 ** min(claimed.number - 1, 20), _LONGEST_DELAY)
                 over = due_at > delivery.received_at + CONFIRMED_WITHIN
                 await confirmations.not_confirmed(connection, practice_id, delivery, None if over else due_at)
         await self._jobs.announce(practice_id)

@@ -11,7 +11,7 @@ import random
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 from weakref import WeakSet
 
@@ -254,7 +254,7 @@ class _Lane:
             self._busy[ready.claim.bulk] -= 1
         self._learn(is_down=attempted.is_down, pause=attempted.pause, over=attempted.ending.due_at is None)
         if attempted.ending.due_at is not None:
-            self._look_again(attempted.ending.due_at)
+            self._look_again(attempted.ending.due_at - ready.claim.now())
         more_to_come = (bool(self._tasks) and len(self._tasks) > 1) or any(self._ready)
         self._lanes.outcomes.add(
             Ended(attempted.ending, attempted.refusal, self._written), more_to_come=bool(more_to_come)
@@ -287,9 +287,9 @@ class _Lane:
         """Nothing is left to probe with."""
         self._breaker.answered()
 
-    def _look_again(self, due_at: datetime) -> None:
+    def _look_again(self, wait: timedelta) -> None:
         """Looks again when a message is due again; what is due later than in an hour is the sweeper's."""
-        delay = (due_at - datetime.now(UTC)).total_seconds()
+        delay = wait.total_seconds()
         if delay < 3600:
             # A little late, so that those due within a hundredth of a second share a look.
             at = (int((self._clock() + delay) * 100) + 2) / 100
@@ -299,12 +299,11 @@ class _Lane:
     async def _put_back(self, claims: Sequence[Claim] = ()) -> None:
         stale, self._stale = [*self._stale, *claims], []
         if stale:
-            wait = max(0.0, self._breaker.until - self._clock())
-            due_at = datetime.now(UTC) + timedelta(seconds=wait) if wait else None
+            wait = timedelta(seconds=max(0.0, self._breaker.until - self._clock()))
             async with self._lanes.database.tenant(self._lane.practice_id) as connection:
-                await outbox.put_back(connection, self._lane.practice_id, stale, due_at)
-            if due_at is not None:
-                self._look_again(due_at)
+                await outbox.put_back(connection, self._lane.practice_id, stale, wait)
+            if wait:
+                self._look_again(wait)
 
     async def _end(self) -> None:
         """Puts back what wasn't begun and lets what is in hand finish."""

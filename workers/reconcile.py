@@ -7,7 +7,7 @@ share them, and one that dies leaves its account to the next when its lease ends
 import asyncio
 import contextlib
 import functools
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -129,7 +129,7 @@ class Reconciler:
             await self._check(look, esp)
             next_look = self._look_every
         if isinstance(esp, Askable):
-            window = window_of(esp, self._after, datetime.now(UTC))
+            window = window_of(esp, self._after, look.begun_at)
             tally = await self._asker.ask_account(look, window, stop, _most(esp))
             next_look = timedelta() if tally.halt is Halt.ENOUGH else self._look_every
         return next_look

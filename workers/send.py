@@ -8,7 +8,7 @@ import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 import structlog
@@ -73,7 +73,7 @@ class Sender:
         result = await self._attempt(claim, credentials)
         event = Event(
             kind=result.kind,
-            occurred_at=datetime.now(UTC),
+            occurred_at=claim.now(),
             dedupe_key=f"attempt/{claim.number}/{result.outcome.value}",
             failure=result.failure,
             detail=result.detail,
@@ -154,7 +154,7 @@ class Sender:
     ) -> _Outcome:
         """Another attempt later, or the end of it after 48 hours."""
         chance = random.random()  # noqa: S311 - jitter
-        due_at = next_attempt(claim.number, claim.first_due, datetime.now(UTC), chance, asked)
+        due_at = next_attempt(claim.number, claim.first_due, claim.now(), chance, asked)
         if due_at is None:
             outcome = AttemptOutcome.AMBIGUOUS if ambiguous else AttemptOutcome.REFUSED
             doubt = "; the last attempt got no answer, so it may have arrived all the same" if ambiguous else ""

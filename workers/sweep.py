@@ -8,7 +8,7 @@ one couldn't, and removes what is past its time.
 import asyncio
 import contextlib
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -59,7 +59,7 @@ class Sweeper:
     async def sweep(self, stop: asyncio.Event) -> None:
         """One round."""
         await self._applier.apply_pending()
-        await self._applier.join_parked(datetime.now(UTC) - _RECENTLY)
+        await self._applier.join_parked(await self._database.now() - _RECENTLY)
         await self._lanes.look()
         await create_partitions(self._database.dispatcher)
         if time.monotonic() >= self._next_time and not stop.is_set():
@@ -71,4 +71,4 @@ class Sweeper:
         if count := await self._applier.put_back_unreadable(stop):
             _log.info("webhooks that an earlier program could not read were read again", webhooks=count)
         if self._retention is not None:
-            await remove_old(self._database, datetime.now(UTC) - self._retention, stop)
+            await remove_old(self._database, await self._database.now() - self._retention, stop)

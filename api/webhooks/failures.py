@@ -5,7 +5,6 @@ A flood of them costs an addition each, and one row update a second for each acc
 
 import asyncio
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -47,7 +46,7 @@ class SignatureFailures:
             for (practice_id, account_id), count in counts.items():
                 try:
                     async with self._database.tenant(practice_id) as connection:
-                        await count_signature_failures(connection, practice_id, account_id, count, datetime.now(UTC))
+                        await count_signature_failures(connection, practice_id, account_id, count)
                 except Exception as error:  # noqa: BLE001 - the database is away; they are counted when it is back
                     _log.warning("refused webhooks could not be counted yet", error=type(error).__name__)
                     self._counts[practice_id, account_id] += count

@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import redis.asyncio
 
-from tests.faults.house import House
+from tests.faults.house import LEASE, House
 from tests.faults.proxy import Link
 
 Fault = Callable[[House, random.Random], Awaitable[None]]
+CLOCK = "clock set"
+"""The processes need clocks of their own for it."""
 _LINKS = ("postgres-api", "postgres-worker", "valkey-api", "valkey-worker", "esp", "smtp", "hooks", "front")
 
 
@@ -37,10 +39,10 @@ async def everybody_killed(house: House, rng: random.Random) -> None:
 
 
 async def worker_frozen(house: House, rng: random.Random) -> None:
-    """Past its lease of 4 s, and woken again."""
+    """Past its lease, and woken again."""
     victim = rng.choice(house.workers)
     victim.tell(signal.SIGSTOP)
-    await asyncio.sleep(rng.uniform(4.2, 6))
+    await asyncio.sleep(LEASE + rng.uniform(0.2, 2))
     victim.tell(signal.SIGCONT)
 
 
@@ -49,6 +51,15 @@ async def api_frozen(house: House, rng: random.Random) -> None:
     victim.tell(signal.SIGSTOP)
     await asyncio.sleep(rng.uniform(0.5, 3))
     victim.tell(signal.SIGCONT)
+
+
+async def clock_set(house: House, rng: random.Random) -> None:
+    """A process's wall clock jumps, by an hour or by more than the 48 hours for which a message is tried, forward or
+    back, and after a while back again."""
+    victim = rng.choice(house.processes)
+    victim.set_clock(rng.choice((-1, 1)) * rng.choice((3600, 180_000)))
+    await asyncio.sleep(rng.uniform(0.5, 3))
+    victim.set_clock(0)
 
 
 async def postgres_crashed(house: House, rng: random.Random) -> None:
@@ -110,6 +121,7 @@ FAULTS: Mapping[str, Fault] = {
     "everybody killed": everybody_killed,
     "worker frozen past its lease": worker_frozen,
     "api frozen": api_frozen,
+    CLOCK: clock_set,
     "postgres crashed": postgres_crashed,
     "valkey stopped": valkey_stopped,
     "valkey flushed": valkey_flushed,

@@ -10,11 +10,13 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
 import httpx2
+import jwt
 
 from api.roles import Role
 from carepost.sandbox import customer
@@ -26,8 +28,10 @@ from tests.faults.proxy import Link, Proxy
 from tests.faults.servers import Servers
 from tests.support.databases import url_of
 from tests.support.practice import make_practice
-from tests.support.stack import JWT_SECRET, GraphQLClient, token_for, until
+from tests.support.stack import JWT_SECRET, GraphQLClient, until
 
+LEASE = 8
+"""Seconds that a claim holds: short, so that what it costs shows; long enough for a machine that is busy."""
 PATIENCE = 90.0
 """The longest that anything may take to be well again, in seconds; the machine may be busy."""
 _ACCOUNT = """mutation ($input: CreateSendingAccountInput!) {
@@ -56,12 +60,22 @@ class Process:
         }
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        self.ahead: float | None = None
+        """Seconds by which its wall clock is wrong when it starts; None leaves it its machine's."""
+        self._clock: int | None = None
 
     def start(self) -> None:
         self.kill()
+        before: list[str] = []
+        theirs = []
+        if self.ahead is not None:
+            end, self._clock = os.pipe()
+            theirs = [end]
+            before = ["tests.faults.clocked", str(end), str(self.ahead)]
         with self.log.open("ab") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *self._arguments],
+                [sys.executable, "-m", *before, *self._arguments],
+                pass_fds=theirs,
                 cwd=self._folder,
                 env=self.environment,
                 stdin=subprocess.PIPE,
@@ -69,6 +83,13 @@ class Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        for end in theirs:
+            os.close(end)
+
+    def set_clock(self, ahead: float) -> None:
+        """Sets its wall clock, while it runs, so many seconds ahead; it must have been started with one of its own."""
+        assert self._clock is not None
+        os.write(self._clock, f"{ahead}\n".encode())
 
     @property
     def pid(self) -> int:
@@ -97,6 +118,9 @@ class Process:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process = None
+        if self._clock is not None:
+            os.close(self._clock)
+            self._clock = None
 
     async def ends(self, within: float = PATIENCE) -> int:
         """The exit code, once there is one."""
@@ -212,7 +236,7 @@ def settings(house: House, role: str) -> dict[str, str]:
         "CAREPOST_SECRET_KEY": "a secret key of these processes which is long enough",
         "CAREPOST_JWT_SECRET": JWT_SECRET,
         "CAREPOST_PUBLIC_URL": house.url,
-        "CAREPOST_LEASE_SECONDS": "4",
+        "CAREPOST_LEASE_SECONDS": str(LEASE),
         "CAREPOST_SWEEP_SECONDS": "1",
         "CAREPOST_ALLOWED_NETWORKS": "127.0.0.0/8",
     }
@@ -290,9 +314,14 @@ async def empty(servers: Servers, *, apis: int = 2, workers: int = 2) -> AsyncIt
 
 
 @contextlib.asynccontextmanager
-async def furnished(servers: Servers, *, apis: int = 2, workers: int = 2, seed: str = "1") -> AsyncIterator[House]:
-    """A house that runs: a practice with an account at a sandbox ESP, the default, and one at a mail server."""
+async def furnished(
+    servers: Servers, *, apis: int = 2, workers: int = 2, seed: str = "1", clocks: Mapping[str, float] | None = None
+) -> AsyncIterator[House]:
+    """A house that runs: a practice with an account at a sandbox ESP, the default, and one at a mail server. `clocks`
+    says by how many seconds a process's wall clock is ahead, and lets it be set."""
     async with empty(servers, apis=apis, workers=workers) as house, contextlib.AsyncExitStack() as stack:
+        for process in house.processes:
+            process.ahead = (clocks or {}).get(process.name)
         await migrate(house.direct_url)
         house.practice = await make_practice(house.direct_url, "Northgate Practice")
         esp = Process("esp", house.folder, _sandbox("esp", "--max-delay", "0.6", "--seed", seed), {})
@@ -306,10 +335,23 @@ async def furnished(servers: Servers, *, apis: int = 2, workers: int = 2, seed: 
         for name, port in (("esp", _port(house.esp_url)), ("smtp", smtp_port)):
             house.links[name] = await stack.enter_async_context(Proxy(name, [("127.0.0.1", port)]))
         http = await stack.enter_async_context(httpx2.AsyncClient(base_url=house.url, timeout=15, trust_env=False))
-        house.client = GraphQLClient(http, token_for(house.practice, Role.ADMIN))
+        house.client = GraphQLClient(http, _token(house.practice))
         await house.ready()
         await _open_accounts(house)
         yield house
+
+
+def _token(practice: Practice) -> str:
+    """One that holds whatever day a clock of ours shows."""
+    now = datetime.now(UTC)
+    claims = {
+        "sub": "somebody",
+        "practice_id": str(practice.id),
+        "role": Role.ADMIN.value,
+        "iat": now - timedelta(days=600),
+        "exp": now + timedelta(days=600),
+    }
+    return jwt.encode(claims, JWT_SECRET, algorithm="HS256")
 
 
 async def _open_accounts(house: House) -> None:

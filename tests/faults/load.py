@@ -32,6 +32,8 @@ _ONE = "query ($id: ID!) { messages(first: 1) { liveCursor } message(id: $id) { 
 # What becomes of an email, by its address (docs/sandbox.md).
 LIVES = ("delivered", "opened", "machine-open", "deferred", "late-bounce", "soft", "bounced", "complained", "silent")
 
+_AT_THE_MAIL_SERVER = ("smtp", "greylisted", "slow")
+
 
 @dataclass(slots=True)
 class Sends:
@@ -51,15 +53,16 @@ class Sends:
 
     async def prepare(self) -> None:
         for life in LIVES:
-            self.patients[life] = await self._patient(f"{life}@sandbox.example")
-        self.patients["smtp"] = await self._patient("pat@mail.example")
+            self.patients[life] = await self.add_patient(f"{life}@sandbox.example")
+        self.patients["smtp"] = await self.add_patient("pat@mail.example")
 
-    async def send(self, *, smtp_share: float = 0.3) -> None:
-        """One wish, until it is acknowledged; again with its key each time."""
+    async def send(self, *, smtp_share: float = 0.3, life: str | None = None) -> None:
+        """One wish, until it is acknowledged; again with its key each time. `life` is drawn unless it is given."""
         self._number += 1
         subject = f"Results {self._number}"
-        smtp = self.rng.random() < smtp_share
-        life = "smtp" if smtp else self.rng.choice(LIVES)
+        if life is None:
+            life = "smtp" if self.rng.random() < smtp_share else self.rng.choice(LIVES)
+        smtp = life in _AT_THE_MAIL_SERVER
         wish = {
             "patientId": self.patients[life],
             "accountId": self.house.accounts["SMTP" if smtp else "ESP"],
@@ -93,7 +96,7 @@ class Sends:
                 due += 1 / per_second
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
 
-    async def _patient(self, email: str) -> str:
+    async def add_patient(self, email: str) -> str:
         made = (await self.house.client(_PATIENTS, input={"name": "Pat Example", "email": email}))["createPatient"]
         assert made["errors"] == []
         patient_id: str = made["patient"]["id"]

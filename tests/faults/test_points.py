@@ -14,7 +14,7 @@ from dataclasses import asdict
 import pytest
 
 from tests.faults import books, house
-from tests.faults.faults import ESSENTIAL, FAULTS
+from tests.faults.faults import CLOCK, ESSENTIAL, FAULTS
 from tests.faults.load import Sends, Watcher
 from tests.faults.report import note
 from tests.faults.servers import Servers
@@ -28,7 +28,8 @@ async def test_whatever_breaks_the_books_balance(durable_servers: Servers, kinds
     seed = os.environ.get("CAREPOST_FAULT_SEED") or secrets.token_hex(4)
     print(f"CAREPOST_FAULT_SEED={seed} {', '.join(dict.fromkeys(kinds))}", flush=True)
     rng = random.Random(seed)
-    async with house.furnished(durable_servers, seed=seed) as home:
+    clocks = {f"{name}-{number}": 0.0 for name in ("api", "worker") for number in (1, 2)} if CLOCK in kinds else None
+    async with house.furnished(durable_servers, seed=seed, clocks=clocks) as home:
         sends, stop, done = Sends(home, rng), asyncio.Event(), asyncio.Event()
         await sends.prepare()
         watchers = [Watcher(home) for _ in range(4)]
