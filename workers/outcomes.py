@@ -1,6 +1,10 @@
-"""Writes what came of attempts: those that end within a few milliseconds of each other by one transaction."""
+"""Writes what came of attempts: those that end within a few milliseconds of each other by one transaction.
+
+While Postgres is away they are kept and tried again: an email whose outcome is forgotten is sent once more.
+"""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,6 +13,7 @@ import structlog
 
 from db import outbox
 from db.account_health import clear_refusal, note_refusal
+from db.errors import UNREACHABLE
 from db.outbox import AttemptOutcome, Ending
 from db.pool import Connection, Database
 from mail.ids import PracticeId
@@ -17,6 +22,9 @@ from workers.jobs import Jobs
 _TOGETHER: Final = 0.005
 """Seconds that an outcome waits for those of other attempts that are under way; a lone one waits for nothing."""
 _AT_MOST: Final = 100
+_PAUSE: Final = 0.2
+_KEPT: Final = 600.0
+"""Seconds that an outcome is tried again. Its lease may end before: until another attempt begins, it still holds."""
 _log = structlog.get_logger("carepost.send")
 
 
@@ -52,9 +60,13 @@ class Outcomes:
         writer.add_done_callback(self._writers.discard)
 
     async def drain(self) -> None:
-        """Returns once all that was added is written."""
-        while self._writers:
-            await asyncio.wait(self._writers)
+        """Returns once all that was added is written; when cancelled, what isn't is lost."""
+        try:
+            while self._writers:
+                await asyncio.wait(self._writers)
+        finally:
+            for writer in self._writers:
+                writer.cancel()
 
     async def _write_all(self, practice_id: PracticeId, *, patient: bool) -> None:
         while self._waiting[practice_id]:
@@ -62,21 +74,33 @@ class Outcomes:
                 await asyncio.sleep(_TOGETHER)
             batch = self._waiting[practice_id][:_AT_MOST]
             del self._waiting[practice_id][:_AT_MOST]
-            if not await self._try_to_write(practice_id, batch) and len(batch) > 1:
+            if not await self._write_patiently(practice_id, batch) and len(batch) > 1:
                 for ended in batch:  # one that can't be written keeps no other from it
-                    await self._try_to_write(practice_id, [ended])
+                    await self._write_patiently(practice_id, [ended])
             for ended in batch:
                 ended.written()
         del self._waiting[practice_id]
 
-    async def _try_to_write(self, practice_id: PracticeId, batch: Sequence[Ended]) -> bool:
-        try:
-            await self._write(practice_id, batch)
-        except Exception as error:
-            # Their leases end, and the next attempts note that these came to no known end.
-            _log.exception("outcomes could not be written", count=len(batch), error=type(error).__name__)
-            return False
-        return True
+    async def _write_patiently(self, practice_id: PracticeId, batch: Sequence[Ended]) -> bool:
+        """Writes a batch, as soon as Postgres is there; False when it can't be written."""
+        give_up_at, said = time.monotonic() + _KEPT, False
+        while True:
+            try:
+                await self._write(practice_id, batch)
+            except UNREACHABLE as error:
+                if time.monotonic() > give_up_at:
+                    _log.exception("outcomes were given up", count=len(batch), error=type(error).__name__)
+                    return False
+                if not said:
+                    said = True
+                    _log.warning("outcomes wait for postgres", count=len(batch), error=type(error).__name__)
+                await asyncio.sleep(_PAUSE)
+            except Exception as error:
+                # Their leases end, and the next attempts note that these came to no known end.
+                _log.exception("outcomes could not be written", count=len(batch), error=type(error).__name__)
+                return False
+            else:
+                return True
 
     async def _write(self, practice_id: PracticeId, batch: Sequence[Ended]) -> None:
         async with self._database.tenant(practice_id) as connection:
@@ -88,7 +112,7 @@ class Outcomes:
         for ending in endings:
             if _token(ending) not in kept:
                 _log.warning(
-                    "lease was lost; outcome discarded",
+                    "the attempt was closed before; outcome discarded",
                     message=str(ending.claim.message_id),
                     attempt=ending.claim.number,
                 )
