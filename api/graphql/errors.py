@@ -93,6 +93,9 @@ def refused_credentials(error: CredentialsIncomplete, field: str) -> UserError:
     return UserError(field=f"{field}.{error.field}", message=str(error), code=ErrorCode.INVALID_VALUE)
 
 
+OUT_OF_REACH: Final = "The database is out of reach. Nothing was changed that you weren't told of; try again."
+
+
 class MaskUnexpected(MaskErrors):
     """Replaces unexpected errors by a sentence with an id, and logs them under it without their text, which could
     quote a patient. Gives a code to those that the library raises about a request."""
@@ -120,9 +123,8 @@ class MaskUnexpected(MaskErrors):
             return GraphQLError(_TOO_LONG, error.nodes, path=error.path, extensions={"code": code})
         if code == "UNAVAILABLE":
             _log.warning("the database is out of reach", error=type(error.original_error).__name__)
-            again = "The database is out of reach. Nothing was changed that you weren't told of; try again."
             return GraphQLError(
-                again, error.nodes, error.source, error.positions, error.path, extensions={"code": code}
+                OUT_OF_REACH, error.nodes, error.source, error.positions, error.path, extensions={"code": code}
             )
         unsaid = _is_unexpected(error) and not isinstance(error.original_error, _ABOUT_OPERATION)
         message = "A value can't be read." if unsaid else error.message

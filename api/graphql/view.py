@@ -32,9 +32,11 @@ from strawberry.types.execution import ExecutionResult, PreExecutionError
 from api.auth import Authenticator, Principal, SignInUnavailable, Unauthenticated
 from api.bodies import BodyTooLarge, BodyTooSlow, read_body
 from api.graphql.context import Context, Services
+from api.graphql.errors import OUT_OF_REACH
 from api.graphql.schema import Schema, build_schema
 from api.graphql.socket import Sockets
 from api.revocations import REMEMBER
+from db.errors import UNREACHABLE
 
 _JSON: Final = "application/json"
 _RESPONSE_JSON: Final = "application/graphql-response+json"
@@ -101,6 +103,9 @@ class GraphQLView(GraphQL[Context, None]):
             return response
         except SignInUnavailable as error:
             return _refusal(request, 503, str(error), "SIGN_IN_UNAVAILABLE")
+        except UNREACHABLE as error:
+            _log.warning("the database is out of reach", error=type(error).__name__)
+            return _refusal(request, 503, OUT_OF_REACH, "UNAVAILABLE")
         except HTTPException as error:
             return _refusal(request, error.status_code, error.reason, "BAD_REQUEST")
         except Exception as error:  # noqa: BLE001 - the last resort: masked, with an id
