@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 
+from mail.retry import FIRST_DELAY, LONGEST_DELAY
 from tests.faults.house import PATIENCE, House
 from tests.faults.load import Sends, Watcher, read_list
 
@@ -52,7 +53,9 @@ class Balance:
 
 
 async def balance(house: House, sends: Sends, watchers: Sequence[Watcher], within: float = PATIENCE) -> Balance:
-    """Waits until all is done, then asserts that nothing was lost, applied twice, or sent twice without saying so."""
+    """Waits until all is done, then asserts that nothing was lost, applied twice, or sent twice without saying so. It
+    may take `within` seconds, and as long as the back-off of what was tried in vain says."""
+    within += await _longest_pause(house)
     began = time.monotonic()
     found: Balance | None = None
     problems = ["nothing was looked at"]
@@ -66,6 +69,15 @@ async def balance(house: House, sends: Sends, watchers: Sequence[Watcher], withi
             return found
         await asyncio.sleep(0.25)
     raise AssertionError(f"the books don't balance: {len(problems)} problems, such as {problems[:8]}")
+
+
+async def _longest_pause(house: House) -> float:
+    """Seconds until the last message that waits is tried again, be it that the attempt in hand fails too."""
+    rows = await house.ask(
+        "SELECT attempts, extract(epoch FROM due_at - now())::float AS wait FROM message WHERE verdict = 'queued'"
+    )
+    pauses = [row["wait"] + min(FIRST_DELAY * 2 ** row["attempts"], LONGEST_DELAY).total_seconds() for row in rows]
+    return max([0.0, *pauses])
 
 
 async def _look(house: House, sends: Sends, watchers: Sequence[Watcher]) -> tuple[Balance, list[str]]:

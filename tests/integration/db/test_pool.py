@@ -169,7 +169,7 @@ async def test_links_that_lead_nowhere_cost_one_statement_its_time_and_the_other
     socket = f"{parse_qs(urlsplit(database_url).query)['host'][0]}/.s.PGSQL.5432"
     async with Proxy("postgres", [socket]) as link:
         through = f"postgresql://postgres:x@127.0.0.1:{link.port}{urlsplit(database_url).path}"
-        async with Database(through, PoolSize(1, 4), statement_timeout_ms=500) as database:
+        async with Database(through, PoolSize(1, 4), statement_timeout_ms=3000) as database:
             await asyncio.gather(*(database.app.fetch("SELECT pg_sleep(0.1)") for _ in range(4)))
             assert link.lose() == 4
             with pytest.raises(UNREACHABLE):
