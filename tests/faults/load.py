@@ -7,7 +7,7 @@ import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 from websockets.asyncio.client import connect
@@ -15,6 +15,7 @@ from websockets.exceptions import WebSocketException
 from websockets.typing import Subprotocol
 
 from tests.faults.house import House
+from tests.support.stack import GraphQLClient
 
 _PATIENTS = """mutation ($input: CreatePatientInput!) {
   createPatient(input: $input) { patient { id } errors { field message code } }
@@ -33,6 +34,16 @@ _ONE = "query ($id: ID!) { messages(first: 1) { liveCursor } message(id: $id) { 
 LIVES = ("delivered", "opened", "machine-open", "deferred", "late-bounce", "soft", "bounced", "complained", "silent")
 
 _AT_THE_MAIL_SERVER = ("smtp", "greylisted", "slow")
+
+
+class Door(Protocol):
+    """Where clients come in: a house, or what another process knows of it."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def client(self) -> GraphQLClient: ...
 
 
 @dataclass(slots=True)
@@ -103,7 +114,7 @@ class Sends:
         return patient_id
 
 
-async def read_list(house: House) -> tuple[dict[str, str], str]:
+async def read_list(house: Door) -> tuple[dict[str, str], str]:
     """The status of every message, and the cursor from which a subscription goes on: the first page's, for what
     changes while later ones are read is told again."""
     found: dict[str, str] = {}
@@ -123,7 +134,7 @@ class Watcher:
     """Somebody at the Messages page: reads the list once, then believes what the subscription tells, and comes back
     with the last cursor whenever the connection ends."""
 
-    house: House
+    house: Door
     only: str | None = None
     """The global id of the one message that is watched; None watches all."""
     statuses: dict[str, str] = field(default_factory=dict)
