@@ -57,7 +57,7 @@ _COLUMNS: Final = (
 _SEARCH_FOR_PEER: Final = """CREATE FUNCTION search_patients(search text) RETURNS SETOF patient
 LANGUAGE sql STABLE AS $$
   SELECT * FROM patient WHERE practice_id = tenant()
-    AND (strpos(lower(name), lower(search)) > 0 OR strpos(lower(email), lower(search)) > 0) ORDER BY lower(name), id
+    AND (strpos(lower_name, lower(search)) > 0 OR strpos(lower_email, lower(search)) > 0) ORDER BY lower_name, id
 $$"""
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from carepost.config import ConfigError, Settings
-from db.audit import record_deed
+from db.audit import record_deeds
 from db.patients import NewPatient, insert_patients
 from db.pool import Database, PoolSize
 from mail.errors import InvalidEmail
@@ -71,8 +71,7 @@ async def _store(database: Database, practice_id: PracticeId, batch: Sequence[Ne
         try:
             await connection.execute("SELECT set_config('carepost.practice_id', $1, true)", str(practice_id))
             made = await insert_patients(connection, practice_id, batch)
-            for patient_id in made:
-                await record_deed(connection, practice_id, "carepost import", "createPatient", "Patient", patient_id)
+            await record_deeds(connection, practice_id, "carepost import", "createPatient", "Patient", made)
         except BaseException:
             await transaction.rollback()
             raise

@@ -11,11 +11,12 @@ from uuid import UUID
 
 import asyncpg
 
+from db import patients
 from db.messages import COLUMNS, POSITION, MessageFilter, conditions
 from db.pool import TENANT, Pool
 from mail.ids import PracticeId
 
-_PATIENT: Final = ("id", "name", "email", "open_tracking", "email_health")
+_PATIENT: Final = tuple(patients.COLUMNS.split(", "))
 _ACCOUNT: Final = ("name", "provider")
 
 _MESSAGE: Final = tuple(column.removeprefix("m.") for column in COLUMNS.split(", "))
@@ -37,7 +38,7 @@ MESSAGE_AT: Final = {
 PATIENT_BESIDE: Final = {column: len(MESSAGE_AT) + n for n, column in enumerate(_PATIENT)}
 """Where a patient's columns stand in a row that has a message too."""
 PATIENT_AT: Final = {column: n for n, column in enumerate(_PATIENT)}
-"""Where a patient's columns stand in a row of `list_patients`."""
+"""Where a patient's columns stand in a row of `db.patients.list_patients`."""
 
 
 async def list_messages(
@@ -68,28 +69,6 @@ async def list_messages_of(
     patient, else at least one row."""
     where, arguments = conditions(wanted, after, first_tracked, [practice_id, limit, first_tracked, patient_id])
     return await pool.fetch(_patient_statement(where), *arguments)
-
-
-async def list_patients(
-    pool: Pool, practice_id: PracticeId, search: str, limit: int, after: UUID | None
-) -> Sequence[asyncpg.Record]:
-    """Patients by name, those after the patient `after`; `search` is part of a name or address."""
-    arguments: list[object] = [practice_id, limit]
-    where = ""
-    if search := search.strip():
-        arguments.append(search)
-        where += " AND (strpos(lower(name), lower($3)) > 0 OR strpos(lower(email), lower($3)) > 0)"
-    if after:
-        arguments.append(after)
-        where += (
-            " AND (lower(name), id) > (SELECT lower(last.name), last.id FROM patient last "
-            f"WHERE last.practice_id = tenant.practice_id AND last.id = ${len(arguments)})"
-        )
-    return await pool.fetch(
-        TENANT + f"SELECT p.* FROM tenant CROSS JOIN LATERAL (SELECT {', '.join(_PATIENT)} FROM patient "
-        f"WHERE practice_id = tenant.practice_id{where} ORDER BY lower(name), id LIMIT $2) p",
-        *arguments,
-    )
 
 
 # All of a message but its position, in the order of MESSAGE_AT.

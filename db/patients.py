@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 import asyncpg
@@ -22,14 +23,14 @@ class Patient:
     email_health: EmailHealth
 
 
-_COLUMNS = "id, name, email, open_tracking, email_health"
+COLUMNS: Final = "id, name, email, open_tracking, email_health"
 
 
 async def find_patients(pool: Pool, practice_id: PracticeId, ids: Sequence[UUID]) -> dict[PatientId, Patient]:
     """The practice's patients among `ids`."""
     rows = await pool.fetch(
         TENANT + "SELECT p.* FROM tenant CROSS JOIN LATERAL ("
-        f"SELECT {_COLUMNS} FROM patient WHERE practice_id = tenant.practice_id AND id = ANY($2::uuid[]) OFFSET 0) p",
+        f"SELECT {COLUMNS} FROM patient WHERE practice_id = tenant.practice_id AND id = ANY($2::uuid[]) OFFSET 0) p",
         practice_id,
         ids,
     )
@@ -40,26 +41,44 @@ async def page_of_patients(
     pool: Pool, practice_id: PracticeId, search: str, limit: int, after: UUID | None
 ) -> Sequence[Patient]:
     """Patients by name, those after the patient `after`; `search` is part of a name or address."""
-    rows = await pool.fetch(
-        TENANT + "SELECT p.* FROM tenant CROSS JOIN LATERAL ("
-        f"SELECT {_COLUMNS} FROM patient WHERE practice_id = tenant.practice_id "
-        "AND ($2 = '' OR strpos(lower(name), lower($2)) > 0 OR strpos(lower(email), lower($2)) > 0) "
-        "AND ($4::uuid IS NULL OR (lower(name), id) > (SELECT lower(last.name), last.id FROM patient last "
-        "    WHERE last.practice_id = tenant.practice_id AND last.id = $4)) "
-        "ORDER BY lower(name), id LIMIT $3) p",
-        practice_id,
-        search.strip(),
-        limit,
-        after,
+    return [_patient(row) for row in await list_patients(pool, practice_id, search, limit, after)]
+
+
+async def list_patients(
+    pool: Pool, practice_id: PracticeId, search: str, limit: int, after: UUID | None
+) -> Sequence[asyncpg.Record]:
+    """The same as rows of `COLUMNS`."""
+    if search := search.strip():
+        return await pool.fetch(
+            TENANT + "SELECT p.* FROM tenant CROSS JOIN LATERAL patients_like(tenant.practice_id, $3, $4, $2) "
+            "WITH ORDINALITY AS f(id, place) CROSS JOIN LATERAL ("
+            f"SELECT {COLUMNS} FROM patient WHERE practice_id = tenant.practice_id AND id = f.id OFFSET 0) p "
+            "ORDER BY f.place",
+            practice_id,
+            limit,
+            search,
+            after,
+        )
+    arguments: list[object] = [practice_id, limit]
+    further = ""
+    if after:
+        arguments.append(after)
+        further = (
+            " AND (lower_name, id) > (SELECT last.lower_name, last.id FROM patient last "
+            "WHERE last.practice_id = tenant.practice_id AND last.id = $3)"
+        )
+    return await pool.fetch(
+        TENANT + f"SELECT p.* FROM tenant CROSS JOIN LATERAL (SELECT {COLUMNS} FROM patient "
+        f"WHERE practice_id = tenant.practice_id{further} ORDER BY lower_name, id LIMIT $2) p",
+        *arguments,
     )
-    return [_patient(row) for row in rows]
 
 
 async def create_patient(
     connection: Connection, practice_id: PracticeId, name: str, email: str, *, open_tracking: bool
 ) -> Patient:
     row = await connection.fetchrow(
-        f"INSERT INTO patient (practice_id, name, email, open_tracking) VALUES ($1, $2, $3, $4) RETURNING {_COLUMNS}",
+        f"INSERT INTO patient (practice_id, name, email, open_tracking) VALUES ($1, $2, $3, $4) RETURNING {COLUMNS}",
         practice_id,
         name,
         email,
@@ -86,8 +105,8 @@ async def insert_patients(
         "INSERT INTO patient (practice_id, name, email, open_tracking) "
         "SELECT DISTINCT ON (lower(n.name), lower(n.email)) $1::uuid, n.name, n.email, n.open_tracking "
         "FROM unnest($2::text[], $3::text[], $4::boolean[]) WITH ORDINALITY AS n(name, email, open_tracking, place) "
-        "WHERE NOT EXISTS (SELECT FROM patient p WHERE p.practice_id = $1 AND lower(p.name) = lower(n.name) "
-        "    AND lower(p.email) = lower(n.email)) ORDER BY lower(n.name), lower(n.email), n.place RETURNING id",
+        "WHERE NOT EXISTS (SELECT FROM patient p WHERE p.practice_id = $1 AND p.lower_name = lower(n.name) "
+        "    AND p.lower_email = lower(n.email)) ORDER BY lower(n.name), lower(n.email), n.place RETURNING id",
         practice_id,
         [patient.name for patient in patients],
         [patient.email for patient in patients],
@@ -111,7 +130,7 @@ async def update_patient(
         "open_tracking = coalesce($5, open_tracking), "
         "email_health = CASE WHEN email IS DISTINCT FROM coalesce($4, email) THEN 'unknown' ELSE email_health END, "
         "email_health_at = CASE WHEN email IS DISTINCT FROM coalesce($4, email) THEN NULL ELSE email_health_at END "
-        f"WHERE practice_id = $1 AND id = $2 RETURNING {_COLUMNS}",
+        f"WHERE practice_id = $1 AND id = $2 RETURNING {COLUMNS}",
         practice_id,
         patient_id,
         name,

@@ -18,8 +18,9 @@ from api.graphql.types.connection import page_size
 from api.graphql.types.message import MessageFilter
 from api.graphql.types.patient import Patient, searched
 from db.changes import current_position
-from db.lists import MESSAGE_AT, PATIENT_AT, PATIENT_BESIDE, list_messages, list_messages_of, list_patients
+from db.lists import MESSAGE_AT, PATIENT_AT, PATIENT_BESIDE, list_messages, list_messages_of
 from db.messages import MessageFilter as FilterValue
+from db.patients import list_patients
 
 _EVERYTHING: Final = FilterValue()
 

@@ -50,8 +50,8 @@ export class Session {
   }
 
   search(text, first) {
-    const found = "strpos(lower(name), lower($2)) > 0 OR strpos(lower(email), lower($2)) > 0";
-    const order = "ORDER BY lower(name), id LIMIT $3";
+    const found = "strpos(lower_name, lower($2)) > 0 OR strpos(lower_email, lower($2)) > 0";
+    const order = "ORDER BY lower_name, id LIMIT $3";
     return this.#rows("search", `SELECT ${PATIENT} FROM patient WHERE practice_id = $1 AND (${found}) ${order}`, [
       text,
       first,

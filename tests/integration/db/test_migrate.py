@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -139,3 +140,31 @@ async def test_what_was_stored_before_the_second_migration_stays(empty: str) -> 
     await ask(empty, "INSERT INTO practice (name, time_zone) VALUES ('Northgate', 'UTC') RETURNING id")
     await migrate(empty)
     assert await ask(empty, "SELECT name FROM practice") == ["Northgate"]
+
+
+async def test_patients_from_before_the_search_had_an_index_are_found(empty: str) -> None:
+    await migrate(empty, migrations()[:8])
+    [practice_id] = await ask(empty, "INSERT INTO practice (name, time_zone) VALUES ('Northgate', 'UTC') RETURNING id")
+    await ask(empty, f"INSERT INTO patient (practice_id, name, email) VALUES ('{practice_id}', 'Zoë', 'z@b.example')")
+    await migrate(empty)
+    tenant = f"SELECT set_config('carepost.practice_id', '{practice_id}', false)::uuid AS id OFFSET 0"
+    found = f"SELECT count(*) FROM ({tenant}) t, patients_like(t.id, 'OË', NULL, 5, 0)"
+    assert await ask(empty, found) == [1]
+
+
+async def test_an_owner_who_is_no_superuser_migrates(empty: str, servers: EmbeddedServers) -> None:
+    await migrate(empty)  # makes the roles, which belong to the cluster
+    owner, database = f"owner_{uuid4().hex}", f"test_{uuid4().hex}"
+    admin = await asyncpg.connect(empty)
+    try:
+        roles = await admin.fetchval("SELECT string_agg(rolname, ', ') FROM pg_roles WHERE rolname ~ '^carepost_'")
+        await admin.execute(f"CREATE ROLE {owner} LOGIN CREATEROLE")
+        await admin.execute(f"GRANT {roles} TO {owner} WITH ADMIN OPTION")
+        await admin.execute(f"CREATE DATABASE {database} OWNER {owner}")
+        url = databases.url_of(servers.database_url, database).replace("//postgres:", f"//{owner}:", 1)
+        assert len(await migrate(url)) == len(migrations())
+        assert await ask(url, "SELECT has_schema_privilege('carepost_finder', 'public', 'CREATE')") == [False]
+    finally:
+        await admin.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+        await admin.execute(f"DROP ROLE IF EXISTS {owner}")
+        await admin.close()

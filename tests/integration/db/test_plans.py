@@ -1,7 +1,6 @@
 """How Postgres reads: every statement of a page by an index, and a page far down as cheap as the first."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,27 +14,12 @@ from db.messages import MessageFilter
 from db.pool import Database
 from db.practices import Practice
 from mail.status import AccountKind, MessageStatus
+from tests.support.plans import Recorder, blocks_read, explain
 from tests.support.practice import make_account, make_patient, make_practice
 
 MESSAGES, PATIENTS = 20_000, 2_000
 BIG = {"message", "message_event", "patient"}
 TRACKED = datetime(2019, 7, 24, tzinfo=UTC)
-
-
-class Recorder:
-    """In place of a pool: keeps the last statement."""
-
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-        self.statement = ""
-        self.arguments: tuple[object, ...] = ()
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        async def ask(statement: str, *arguments: object) -> Any:
-            self.statement, self.arguments = statement, arguments
-            return await getattr(self._pool, name)(statement, *arguments)
-
-        return ask
 
 
 @dataclass
@@ -105,13 +89,6 @@ def scans(plan: Any) -> list[tuple[str, str]]:
     return found
 
 
-async def explain(house: House, recorder: Recorder, options: str = "") -> Any:
-    text = await house.database.app.fetchval(
-        f"EXPLAIN (FORMAT JSON{options}) {recorder.statement}", *recorder.arguments
-    )
-    return json.loads(text)[0]["Plan"]
-
-
 def hot(house: House, pool: Any) -> dict[str, Any]:
     """What the API reads, by what it is for."""
     practice, ids, people = house.practice.id, house.message_ids, house.patient_ids
@@ -129,9 +106,9 @@ def hot(house: House, pool: Any) -> dict[str, Any]:
         ),
         "all messages at a status": lists.list_messages(pool, practice, sent, 26, None, TRACKED, with_patient=False),
         "all messages of a month": lists.list_messages(pool, practice, month, 26, None, TRACKED, with_patient=False),
-        "patients": lists.list_patients(pool, practice, "", 26, None),
-        "patients, further on": lists.list_patients(pool, practice, "", 26, people[0]),
-        "a search": lists.list_patients(pool, practice, "pat 19", 26, None),
+        "patients": patients.list_patients(pool, practice, "", 26, None),
+        "patients, further on": patients.list_patients(pool, practice, "", 26, people[0]),
+        "a search": patients.list_patients(pool, practice, "pat 19", 26, None),
         "messages by id": messages.find_messages(pool, practice, ids[:25]),
         "pages of several patients": messages.pages_by_patient(pool, practice, people, everything, 26, None, TRACKED),
         "patients by id": patients.find_patients(pool, practice, people[:25]),
@@ -148,7 +125,7 @@ async def test_no_statement_of_the_api_scans_a_big_table(house: House) -> None:
     recorder = Recorder(house.database.app)
     for name, asked in hot(house, recorder).items():
         await asked
-        found = scans(await explain(house, recorder))
+        found = scans(await explain(house.database.app, recorder))
         assert found, name
         bad = [scan for scan in found if scan[0] == "Seq Scan" and scan[1] in BIG]
         # Partitions of other months are empty here, and Postgres rightly reads nothing of them.
@@ -171,8 +148,7 @@ async def test_a_page_far_down_costs_what_the_first_one_costs(house: House) -> N
             with_patient=True,
         )
         assert len(rows) == 26
-        plan = await explain(house, recorder, ", ANALYZE, BUFFERS")
-        return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+        return await blocks_read(house.database.app, recorder)
 
     first, far = await blocks(None), await blocks(house.message_ids[15_000])
     assert far <= first * 1.5, (first, far)
