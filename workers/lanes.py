@@ -179,7 +179,7 @@ class _Lane:
         while self._again and self._again[0] <= now:
             heapq.heappop(self._again)
             self._woken = True
-        if now < self._breaker.until or self._unwritten >= _MOST_UNWRITTEN:
+        if now < self._breaker.until or self._unwritten >= _MOST_UNWRITTEN or self._lanes.outcomes.stuck:
             return
         held = sum(map(len, self._ready))
         if self._breaker.is_open:

@@ -46,6 +46,7 @@ class Outcomes:
         self._jobs = jobs
         self._waiting: dict[PracticeId, list[Ended]] = {}
         self._writers: set[asyncio.Task[None]] = set()
+        self._stuck: set[PracticeId] = set()
 
     def add(self, ended: Ended, *, more_to_come: bool) -> None:
         """Has an outcome written; with `more_to_come` it may wait a moment for others."""
@@ -58,6 +59,11 @@ class Outcomes:
         writer = asyncio.create_task(self._write_all(practice_id, patient=more_to_come))
         self._writers.add(writer)
         writer.add_done_callback(self._writers.discard)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether outcomes wait for Postgres: what is claimed meanwhile would be sent, and nobody could note it."""
+        return bool(self._stuck)
 
     async def drain(self) -> None:
         """Returns once all that was added is written; when cancelled, what isn't is lost."""
@@ -83,24 +89,26 @@ class Outcomes:
 
     async def _write_patiently(self, practice_id: PracticeId, batch: Sequence[Ended]) -> bool:
         """Writes a batch, as soon as Postgres is there; False when it can't be written."""
-        give_up_at, said = time.monotonic() + _KEPT, False
-        while True:
-            try:
-                await self._write(practice_id, batch)
-            except UNREACHABLE as error:
-                if time.monotonic() > give_up_at:
-                    _log.exception("outcomes were given up", count=len(batch), error=type(error).__name__)
-                    return False
-                if not said:
-                    said = True
-                    _log.warning("outcomes wait for postgres", count=len(batch), error=type(error).__name__)
+        give_up_at = time.monotonic() + _KEPT
+        try:
+            while True:
+                try:
+                    await self._write(practice_id, batch)
+                    return True
+                except UNREACHABLE as error:
+                    if time.monotonic() > give_up_at:
+                        _log.exception("outcomes were given up", count=len(batch), error=type(error).__name__)
+                        return False
+                    if practice_id not in self._stuck:
+                        self._stuck.add(practice_id)
+                        _log.warning("outcomes wait for postgres", count=len(batch), error=type(error).__name__)
                 await asyncio.sleep(_PAUSE)
-            except Exception as error:
-                # Their leases end, and the next attempts note that these came to no known end.
-                _log.exception("outcomes could not be written", count=len(batch), error=type(error).__name__)
-                return False
-            else:
-                return True
+        except Exception as error:
+            # Their leases end, and the next attempts note that these came to no known end.
+            _log.exception("outcomes could not be written", count=len(batch), error=type(error).__name__)
+            return False
+        finally:
+            self._stuck.discard(practice_id)
 
     async def _write(self, practice_id: PracticeId, batch: Sequence[Ended]) -> None:
         async with self._database.tenant(practice_id) as connection:
