@@ -17,17 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from carepost.sandbox.vendors.sendgrid.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, SigningKey
+from carepost.sandbox.vendors.sendgrid.signing import SigningKey
 from tests.faults import crowd, faults, house, servers
 from tests.faults.crowd import Crowd, Watching
 from tests.faults.house import House
 from tests.faults.load import Sends
 from tests.faults.picture import draw
+from tests.faults.poster import FAILED, Poster
 from tests.faults.samples import Samples, percentiles
 from tests.support.stack import until
 
@@ -53,7 +53,7 @@ class Posts:
     again: int = 0
     seconds: list[float] = field(default_factory=list)
 
-    async def post(self, http: httpx2.AsyncClient, number: int) -> None:
+    async def post(self, poster: Poster, number: int) -> None:
         event = {
             "event": "deferred",
             "email": "pat@sandbox.example",
@@ -65,29 +65,28 @@ class Posts:
             "attempt": "1",
         }
         body = json.dumps([event]).encode()
-        stamp = str(int(time.time()))
-        headers = {TIMESTAMP_HEADER: stamp, SIGNATURE_HEADER: self.key.sign(stamp, body)}
         while True:
             began = time.perf_counter()
             try:
-                if (await http.post(self.house.hook, content=body, headers=headers)).status_code == 200:
+                if await poster.post(body) == 200:
                     self.seconds.append(time.perf_counter() - began)
                     self.stored += 1
                     return
-            except httpx2.HTTPError:
+            except FAILED:
                 pass
             self.again += 1
             await asyncio.sleep(0.5)
 
     async def keep_posting(self, stop: asyncio.Event) -> None:
         number, due = 0, time.monotonic()
-        limits = httpx2.Limits(max_connections=200)
-        async with httpx2.AsyncClient(timeout=10, trust_env=False, limits=limits) as http, asyncio.TaskGroup() as group:
+        poster = Poster(self.house.hook, self.key)
+        async with asyncio.TaskGroup() as group:
             while not stop.is_set():
-                group.create_task(self.post(http, number))
+                group.create_task(self.post(poster, number))
                 number += 1
                 due += 1 / POSTS
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
+        await poster.close()
 
 
 async def main() -> None:

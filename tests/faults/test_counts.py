@@ -10,12 +10,11 @@ import random
 import time
 from datetime import UTC, datetime
 
-import httpx2
-
-from carepost.sandbox.vendors.sendgrid.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, SigningKey
+from carepost.sandbox.vendors.sendgrid.signing import SigningKey
 from tests.faults import books, house
 from tests.faults.house import House
 from tests.faults.load import Sends
+from tests.faults.poster import Poster
 from tests.faults.report import note
 from tests.faults.servers import Servers
 from tests.support.stack import until
@@ -104,17 +103,17 @@ async def test_fifty_calls_at_once_with_one_key_make_one_message_and_a_backlog_i
         stored = 0
         at_once = asyncio.Semaphore(24)
 
-        async def post(http: httpx2.AsyncClient, body: bytes) -> None:
+        poster = Poster(home.hook, key)
+
+        async def post(body: bytes) -> None:
             nonlocal stored
-            stamp = str(int(time.time()))
-            headers = {TIMESTAMP_HEADER: stamp, SIGNATURE_HEADER: key.sign(stamp, body)}
             async with at_once:
-                while (await http.post(home.hook, content=body, headers=headers)).status_code != 200:
+                while await poster.post(body) != 200:
                     await asyncio.sleep(0.1)
             stored += 1
 
-        async with httpx2.AsyncClient(timeout=30, trust_env=False) as http:
-            await asyncio.gather(*(post(http, body) for body in posts))
+        await asyncio.gather(*(post(body) for body in posts))
+        await poster.close()
         assert stored == EVENTS // _A_POST
         began, stop = time.monotonic(), asyncio.Event()
         for worker in home.workers:

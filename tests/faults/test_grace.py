@@ -153,25 +153,6 @@ async def test_an_answer_that_came_while_postgres_was_away_is_written_once_it_is
     assert (found.sent_twice, found.ambiguous) == (before.sent_twice, before.ambiguous)
 
 
-async def test_a_full_disk_promises_nothing_and_all_goes_on_once_there_is_room(home: House, sends: Sends) -> None:
-    # Made by a trigger, with the error that Postgres itself raises: a file system of a few MB needs root and a mount.
-    await home.ask(
-        "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        "RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$"
-    )
-    for table in ("message", "attempt", "message_event", "webhook_delivery"):
-        await home.ask(f"CREATE TRIGGER no_room BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION no_room()")
-    sending = asyncio.create_task(sends.send(smtp_share=0))
-    try:
-        await until(lambda: _true(sends.codes["UNAVAILABLE"] > 2))
-        assert not sending.done()
-    finally:
-        for table in ("message", "attempt", "message_event", "webhook_delivery"):
-            await home.ask(f"DROP TRIGGER no_room ON {table}")
-    await asyncio.wait_for(sending, 15)
-    await books.balance(home, sends, [])
-
-
 @pytest.mark.parametrize(("broken", "other"), [("esp", "smtp"), ("smtp", "esp")])
 async def test_one_mail_server_away_leaves_the_others_their_pace(
     home: House, sends: Sends, broken: str, other: str
