@@ -189,7 +189,10 @@ async def test_a_worker_that_slept_past_its_lease_writes_nothing(home: House) ->
         sleeper.tell(signal.SIGCONT)
 
         async def has_noticed() -> bool:  # by its own clock, or by arq's
-            return any(words in sleeper.printed for words in ("lease was lost; outcome discarded", "send failed"))
+            return any(
+                words in sleeper.printed
+                for words in ("the attempt was closed before; outcome discarded", "send failed")
+            )
 
         await until(has_noticed)
         assert await home.attempts() == [(1, "abandoned"), (2, "accepted")]
