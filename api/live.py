@@ -7,93 +7,25 @@ changes of one message coalesce to the latest.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
-from uuid import UUID
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Final
 
 import structlog
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
-from api.subscriber import Subscriber, Watch
-from db.changes import Change, current_position, newest_position, read_changes
+from api.feed import Feed
+from api.subscriber import CursorExpired, Subscriber, Watch
+from db.changes import Reading, read_changes
 from db.messages import Message
 from db.pool import Database
-from mail.ids import MessageId, PatientId, PracticeId
+from db.position import Position
+from mail.ids import PracticeId
 from workers import jobs
 
 _PAGE: Final = 500
 _FALLBACK: Final = 5.0
 _log = structlog.get_logger("carepost.live")
-
-
-class CursorExpired(Exception):
-    """`since` is too old, or of another database: read the list anew and subscribe from there."""
-
-
-@dataclass(eq=False, slots=True)
-class Feed:
-    """The reader of one practice. `told` holds the changes told since `position`, which are read again as long as
-    an older transaction runs. `reading` is held from a read to its push, so that no older read is pushed later."""
-
-    position: int
-    everything: set[Subscriber] = field(default_factory=set)
-    of_patient: dict[PatientId, set[Subscriber]] = field(default_factory=dict)
-    of_message: dict[MessageId, set[Subscriber]] = field(default_factory=dict)
-    count: int = 0
-    health_watchers: set[asyncio.Event] = field(default_factory=set)
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    told: dict[MessageId, int] = field(default_factory=dict)
-    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
-    task: asyncio.Task[None] | None = None
-
-    def add(self, subscriber: Subscriber) -> None:
-        """By what it watches, so that a change costs those alone something who want it."""
-        self.count += 1
-        watch = subscriber.watch
-        if watch.message_ids is not None:
-            for message_id in watch.message_ids:
-                self.of_message.setdefault(message_id, set()).add(subscriber)
-        elif watch.patient_id is not None:
-            self.of_patient.setdefault(watch.patient_id, set()).add(subscriber)
-        else:
-            self.everything.add(subscriber)
-
-    def discard(self, subscriber: Subscriber) -> None:
-        """Of one that was added, once."""
-        self.count -= 1
-        watch = subscriber.watch
-        if watch.message_ids is not None:
-            for message_id in watch.message_ids:
-                _discard(self.of_message, message_id, subscriber)
-        elif watch.patient_id is not None:
-            _discard(self.of_patient, watch.patient_id, subscriber)
-        else:
-            self.everything.discard(subscriber)
-
-    def push(self, changes: Sequence[Change]) -> set[Subscriber]:
-        """Gives every change to who watches it; gives those who then have something to take."""
-        touched = set(self.everything) if changes else set()
-        for subscriber in touched:
-            subscriber.push(changes)
-        for change in changes:
-            one = (change,)
-            for watching in (
-                self.of_patient.get(change.message.patient_id, ()),
-                self.of_message.get(change.message.id, ()),
-            ):
-                for subscriber in watching:
-                    subscriber.push(one)
-                    touched.add(subscriber)
-        return touched
-
-
-def _discard(index: dict[Any, set[Subscriber]], key: UUID, subscriber: Subscriber) -> None:
-    found = index[key]
-    found.discard(subscriber)
-    if not found:
-        del index[key]
 
 
 class LiveHub:
@@ -134,7 +66,7 @@ class LiveHub:
             feed.wake.set()
 
     async def join(
-        self, practice_id: PracticeId, watch: Watch, since: int | None, wake: Callable[[], None]
+        self, practice_id: PracticeId, watch: Watch, since: Position | None, wake: Callable[[], None]
     ) -> Subscriber:
         """A new subscriber, which calls `wake` when there is something to take; it has to leave. With `since`, what
         changed after it is there to be taken.
@@ -158,8 +90,8 @@ class LiveHub:
         self._leave(practice_id, subscriber.feed)
 
     async def subscribe(
-        self, practice_id: PracticeId, watch: Watch, since: int | None
-    ) -> AsyncGenerator[tuple[Message, int], None]:
+        self, practice_id: PracticeId, watch: Watch, since: Position | None
+    ) -> AsyncGenerator[tuple[Message, Position], None]:
         """Messages as they change, each with the cursor to resume from; with `since`, first what changed after it.
 
         Raises `CursorExpired` and `SubscriberTooSlow`.
@@ -168,7 +100,7 @@ class LiveHub:
         subscriber = await self.join(practice_id, watch, since, ready.set)
         try:
             while True:
-                while not subscriber.pending and not subscriber.overflowed:
+                while not subscriber.has_news:
                     ready.clear()
                     await ready.wait()
                 change, position = subscriber.take()
@@ -194,7 +126,7 @@ class LiveHub:
 
     async def _join(self, practice_id: PracticeId) -> Feed:
         if practice_id not in self._feeds:
-            position = await current_position(self._database.app)
+            position = await self._database.horizon.advance()
             feed = self._feeds.setdefault(practice_id, Feed(position))
             if feed.task is None:
                 feed.task = asyncio.create_task(self._read(practice_id, feed))
@@ -206,32 +138,29 @@ class LiveHub:
             if feed.task is not None:
                 feed.task.cancel()
 
-    async def _read_up(self, practice_id: PracticeId, feed: Feed, subscriber: Subscriber, since: int) -> None:
-        if since > await newest_position(self._database.app):
-            raise CursorExpired
+    async def _read_up(self, practice_id: PracticeId, feed: Feed, subscriber: Subscriber, since: Position) -> None:
         watch = subscriber.watch
-        position: int | None = None
-        begin: int | None = since
+        reading = Reading(since)
         count = 0
-        while begin is not None:
+        while reading.begin is not None:
             async with feed.reading:
                 page = await read_changes(
                     self._database.app,
                     practice_id,
-                    begin,
+                    reading.begin,
                     _PAGE,
                     patient_id=watch.patient_id,
                     message_ids=None if watch.message_ids is None else list(watch.message_ids),
                 )
+                if not reading.takes(page):
+                    self._database.horizon.forget()
+                    raise CursorExpired
                 subscriber.push(page.changes)
-            position = page.position if position is None else position
             count += len(page.changes)
             if count > self._catch_up:
                 raise CursorExpired
-            begin = page.more
-        assert position is not None
-        subscriber.reached = position
-        if subscriber.pending or subscriber.overflowed:
+        subscriber.reached = reading.position
+        if subscriber.has_news:
             subscriber.wake()
 
     async def _read(self, practice_id: PracticeId, feed: Feed) -> None:
@@ -250,27 +179,29 @@ class LiveHub:
                 watcher.set()
 
     async def _read_on(self, practice_id: PracticeId, feed: Feed) -> None:
-        position: int | None = None
-        begin: int | None = feed.position
+        reading = Reading(feed.position)
         touched: set[Subscriber] = set()
-        while begin is not None:
+        while reading.begin is not None:
             async with feed.reading:
-                page = await read_changes(self._database.app, practice_id, begin, _PAGE)
+                page = await read_changes(self._database.app, practice_id, reading.begin, _PAGE)
+                if not reading.takes(page):
+                    _log.warning("postgres has another history than before; lists are to be read anew")
+                    self._database.horizon.forget()
+                    _wake(feed.begin_anew(await self._database.horizon.advance()))
+                    return
                 fresh = [change for change in page.changes if feed.told.get(change.message.id) != change.transaction]
                 feed.told.update((change.message.id, change.transaction) for change in fresh)
                 touched |= feed.push(fresh)
-            position = page.position if position is None else position
-            begin = page.more
-            if begin is not None:
+            if reading.begin is not None:
                 _wake(touched)
                 touched = set()
-        assert position is not None
-        feed.position = position
-        feed.told = {message: transaction for message, transaction in feed.told.items() if transaction >= position}
+        feed.position = reading.position
+        since = feed.position.transaction
+        feed.told = {message: transaction for message, transaction in feed.told.items() if transaction >= since}
         _wake(touched)
 
 
 def _wake(subscribers: Iterable[Subscriber]) -> None:
     for subscriber in subscribers:
-        if subscriber.pending or subscriber.overflowed:
+        if subscriber.has_news:
             subscriber.wake()

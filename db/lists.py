@@ -12,8 +12,9 @@ from uuid import UUID
 import asyncpg
 
 from db import patients
-from db.messages import COLUMNS, POSITION, MessageFilter, conditions
+from db.messages import COLUMNS, MessageFilter, conditions
 from db.pool import TENANT, Pool
+from db.position import RUNNING
 from mail.ids import PracticeId
 
 _PATIENT: Final = tuple(patients.COLUMNS.split(", "))
@@ -29,12 +30,12 @@ _OF_PATIENT: Final = ", ".join(f"p.{column} AS their_{column}" for column in _PA
 MESSAGE_AT: Final = {
     name: number
     for number, name in enumerate(
-        (*_MESSAGE, "capped", "shown", *(f"account_{column}" for column in _ACCOUNT), "position")
+        (*_MESSAGE, "capped", "shown", *(f"account_{column}" for column in _ACCOUNT), "running")
     )
 }
 """Where the columns of a message stand in a row of this module, by their names in `db.messages.COLUMNS`; beside them
 `shown` (the verdict under its ceiling), `capped` (nothing above SENT may show), `account_name`, `account_provider` and
-`position`. All of a message are None where a page is empty."""
+`running` (db.position). All of a message are None where a page is empty."""
 PATIENT_BESIDE: Final = {column: len(MESSAGE_AT) + n for n, column in enumerate(_PATIENT)}
 """Where a patient's columns stand in a row that has a message too."""
 PATIENT_AT: Final = {column: n for n, column in enumerate(_PATIENT)}
@@ -71,8 +72,8 @@ async def list_messages_of(
     return await pool.fetch(_patient_statement(where), *arguments)
 
 
-# All of a message but its position, in the order of MESSAGE_AT.
-_OUTER: Final = ", ".join(f"m.{name}" for name in MESSAGE_AT if name != "position")
+# All of a message but what ran then, in the order of MESSAGE_AT.
+_OUTER: Final = ", ".join(f"m.{name}" for name in MESSAGE_AT if name != "running")
 
 
 @lru_cache(256)
@@ -81,7 +82,7 @@ def _practice_statement(where: str, with_patient: bool) -> str:
     outer = "".join(f", m.their_{column}" for column in _PATIENT) if with_patient else ""
     joined = "JOIN patient p ON p.practice_id = tenant.practice_id AND p.id = m.patient_id " if with_patient else ""
     return (
-        TENANT + f"SELECT {_OUTER}, {POSITION}{outer} FROM tenant LEFT JOIN LATERAL ("
+        TENANT + f"SELECT {_OUTER}, {RUNNING} AS running{outer} FROM tenant LEFT JOIN LATERAL ("
         f"SELECT m.*, {_OF_ACCOUNT}{theirs} FROM (SELECT {_SHOWN} FROM message m "
         f"WHERE m.practice_id = tenant.practice_id{where} ORDER BY m.id DESC LIMIT $2) m "
         "JOIN sending_account a ON a.practice_id = tenant.practice_id AND a.id = m.account_id "
@@ -92,7 +93,7 @@ def _practice_statement(where: str, with_patient: bool) -> str:
 @lru_cache(256)
 def _patient_statement(where: str) -> str:
     return (
-        TENANT + f"SELECT {_OUTER}, {POSITION}, {_OF_PATIENT} FROM tenant CROSS JOIN LATERAL ("
+        TENANT + f"SELECT {_OUTER}, {RUNNING} AS running, {_OF_PATIENT} FROM tenant CROSS JOIN LATERAL ("
         f"SELECT {', '.join(_PATIENT)} FROM patient WHERE practice_id = tenant.practice_id AND id = $4 LIMIT 1) p "
         f"LEFT JOIN LATERAL (SELECT m.*, {_OF_ACCOUNT} FROM (SELECT {_SHOWN} FROM message m "
         f"WHERE m.practice_id = tenant.practice_id AND m.patient_id = $4{where} ORDER BY m.id DESC LIMIT $2) m "

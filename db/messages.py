@@ -11,6 +11,7 @@ import orjson
 
 from db.ids import uuid_floor
 from db.pool import TENANT, Connection, Pool
+from db.position import RUNNING
 from db.sealing import Sealer
 from mail.failure import Failure, FailureKind
 from mail.ids import AccountId, MessageId, PatientId, PracticeId
@@ -74,14 +75,11 @@ class MessageFilter:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Part of a list, and the position (see db.changes) at which it was read: what changes after it, a
-    subscription from there on will tell."""
+    """Part of a list, and the oldest transaction that ran when it was read, whose changes it may lack (db.position)."""
 
     messages: Sequence[Message]
-    position: int
+    running: int
 
-
-POSITION: Final = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS position"
 
 COLUMNS: Final = (
     "m.id, m.patient_id, m.account_id, m.account_kind, m.recipient, m.subject, m.track_opens, m.resend_of, "
@@ -152,11 +150,11 @@ async def page_of_messages(
     """Messages of a practice, newest first, those older than the message `after`."""
     where, arguments = conditions(wanted, after, first_tracked, [practice_id, limit])
     rows = await pool.fetch(
-        TENANT + f"SELECT m.*, {POSITION} FROM tenant LEFT JOIN LATERAL (SELECT {COLUMNS} FROM message m "
+        TENANT + f"SELECT m.*, {RUNNING} AS running FROM tenant LEFT JOIN LATERAL (SELECT {COLUMNS} FROM message m "
         f"WHERE m.practice_id = tenant.practice_id{where} ORDER BY m.id DESC LIMIT $2) m ON true",
         *arguments,
     )
-    return Page([message_from(row) for row in rows if row["id"] is not None], rows[0]["position"])
+    return Page([message_from(row) for row in rows if row["id"] is not None], rows[0]["running"])
 
 
 async def pages_by_patient(
@@ -171,7 +169,7 @@ async def pages_by_patient(
     """The same page for each of several patients, in one statement."""
     where, arguments = conditions(wanted, after, first_tracked, [practice_id, limit, patient_ids])
     rows = await pool.fetch(
-        TENANT + f"SELECT wanted.patient_id AS wanted, m.*, {POSITION} "
+        TENANT + f"SELECT wanted.patient_id AS wanted, m.*, {RUNNING} AS running "
         "FROM tenant CROSS JOIN unnest($3::uuid[]) AS wanted(patient_id) LEFT JOIN LATERAL ("
         f"SELECT {COLUMNS} FROM message m WHERE m.practice_id = tenant.practice_id "
         f"AND m.patient_id = wanted.patient_id{where} ORDER BY m.id DESC LIMIT $2) m ON true",
@@ -181,7 +179,7 @@ async def pages_by_patient(
     for row in rows:
         if row["id"] is not None:
             found[row["wanted"]].append(message_from(row))
-    return {patient_id: Page(messages, rows[0]["position"]) for patient_id, messages in found.items()}
+    return {patient_id: Page(messages, rows[0]["running"]) for patient_id, messages in found.items()}
 
 
 def conditions(

@@ -19,6 +19,7 @@ import asyncpg
 import structlog
 
 from db.errors import UNREACHABLE, OutOfReach
+from db.position import Horizon
 from db.reading import ReadingPool
 from mail.ids import PracticeId
 
@@ -69,6 +70,7 @@ class Database:
 
     async def __aenter__(self) -> Self:
         self.app: ReadingPool = await self._wait_for("carepost_app", self._size)
+        self.horizon = Horizon(self.app)
         self.dispatcher: Pool = await self._open("carepost_dispatcher", PoolSize(0, 2))
         self.inbox: Pool = await self._open("carepost_inbox", PoolSize(0, 2))
         return self

@@ -40,6 +40,7 @@ from api.graphql.subscriptions import MessageStatusChanged, read_watch
 from api.graphql.types.message import Message
 from api.subscriber import Watch
 from db.changes import Change
+from db.position import Position
 from db.practices import Practice
 
 _FIELD: Final = "messageStatusChanged"
@@ -66,7 +67,7 @@ class Wish:
     """What one subscription asks for."""
 
     watch: Watch
-    since: int | None
+    since: Position | None
     audience: "Audience"
 
 
@@ -184,7 +185,7 @@ class Audience:
         self._tellings: OrderedDict[tuple[object, ...], Telling] = OrderedDict()
         self._making: set[asyncio.Future[ExecutionResult]] = set()
 
-    def tell(self, change: Change, position: int) -> Telling:
+    def tell(self, change: Change, position: Position) -> Telling:
         """The change in this audience's words, made at once if nobody asked for it within a second."""
         key = (change.message.id, change.transaction, position)
         known = self._tellings.get(key)

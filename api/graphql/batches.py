@@ -13,7 +13,6 @@ from api.graphql.ids import read_event_cursor, read_key_cursor
 from api.graphql.types.account import SendingAccount
 from api.graphql.types.connection import page_size
 from api.graphql.types.event import MessageEventConnection
-from db.changes import current_position
 from db.messages import MessageFilter as FilterValue
 
 if TYPE_CHECKING:
@@ -106,6 +105,7 @@ async def messages_of(
     wanted = filter.value() if filter else FilterValue()
     matching = [] if wanted is None else [each for each in patients if wanted.patient_id in {None, each.row.id}]
     found: dict[Any, MessageConnection] = {}
+    reached = await info.context.database.horizon.reached()
     if matching:
         assert wanted is not None
         cursor = read_key_cursor(after)
@@ -113,10 +113,9 @@ async def messages_of(
         pages = await info.context.load.messages_of.load_many(keys)
         tracked = info.context.first_tracked
         found = {
-            key.patient_id: MessageConnection.from_page(page, size, after, tracked)
+            key.patient_id: MessageConnection.from_page(page, reached, size, after, tracked)
             for key, page in zip(keys, pages, strict=True)
         }
     if len(found) < len(patients):
-        position = await current_position(info.context.database.app)
-        return [found.get(each.row.id) or MessageConnection.empty(position) for each in patients]
+        return [found.get(each.row.id) or MessageConnection.empty(reached) for each in patients]
     return [found[each.row.id] for each in patients]

@@ -16,8 +16,7 @@ from graphql import GraphQLError
 from api.graphql.audience import Audience, Telling, Wish
 from api.graphql.errors import MaskUnexpected
 from api.graphql.subscriptions import cursor_expired, too_slow
-from api.live import CursorExpired
-from api.subscriber import Subscriber, SubscriberTooSlow
+from api.subscriber import CursorExpired, Subscriber, SubscriberTooSlow
 
 if TYPE_CHECKING:
     from api.graphql.socket import Socket
@@ -98,12 +97,15 @@ class Following:
             return
         while not outlet.blocked:
             if not hand:
-                if not (subscriber.pending or subscriber.overflowed):
+                if not subscriber.has_news:
                     return
                 try:
                     self._take(subscriber)
                 except SubscriberTooSlow:
                     self._finish(too_slow())
+                    return
+                except CursorExpired:
+                    self._finish(cursor_expired())
                     return
             telling = hand[0]
             if telling.text is None:

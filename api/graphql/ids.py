@@ -1,5 +1,6 @@
 """Global ids (Relay) and cursors: opaque to the client, base64 of what they stand for."""
 
+import re
 from base64 import urlsafe_b64decode
 from binascii import Error, b2a_base64
 from collections.abc import Iterable
@@ -10,8 +11,10 @@ from uuid import UUID
 import strawberry
 
 from api.graphql.errors import ApiError
+from db.position import Position
 
 _UUID_LENGTH: Final = 36
+_LIVE: Final = re.compile(r"live:(?:(?P<timeline>[0-9A-F]{8}):)?(?P<transaction>[0-9]{1,18})")
 
 
 def global_id(kind: str, key: UUID | str) -> strawberry.ID:
@@ -77,17 +80,18 @@ def read_event_cursor(cursor: str | None) -> tuple[datetime, str] | None:
         raise _bad_cursor() from error
 
 
-def live_cursor(position: int) -> str:
-    return _encode(f"live:{position}")
+def live_cursor(position: Position) -> str:
+    return _encode(f"live:{position.timeline}:{position.transaction}")
 
 
-def read_live_cursor(cursor: str | None) -> int | None:
+def read_live_cursor(cursor: str | None) -> Position | None:
+    """The position of a cursor; those of earlier releases name no timeline and so are of none."""
     if cursor is None:
         return None
-    kind, _, position = (_decode(cursor) or "").partition(":")
-    if kind != "live" or not (position.isascii() and position.isdigit() and len(position) < 19):
+    read = _LIVE.fullmatch(_decode(cursor) or "")
+    if read is None:
         raise ApiError("`since` is no cursor of a subscription or a list of messages.", "INVALID_CURSOR")
-    return int(position)
+    return Position(read["timeline"] or "", int(read["transaction"]))
 
 
 def _bad_cursor() -> ApiError:

@@ -22,7 +22,6 @@ from api.graphql.types.practice import Practice, Viewer
 from api.graphql.types.provider import Provider
 from api.graphql.types.report import DeliveryReport, DeliveryReportRow
 from db.accounts import list_accounts
-from db.changes import current_position
 from db.deliveries import DeliveryFilter, find_delivery, page_of_deliveries
 from db.event_pages import find_event
 from db.messages import MessageFilter as FilterValue
@@ -102,7 +101,8 @@ class Query:
         context = info.context
         wanted = filter.value() if filter else FilterValue()
         if wanted is None:
-            return MessageConnection.empty(await current_position(context.database.app))
+            return MessageConnection.empty(await context.database.horizon.reached())
+        reached = await context.database.horizon.reached()
         page = await page_of_messages(
             context.database.app,
             context.practice_id,
@@ -111,7 +111,7 @@ class Query:
             read_key_cursor(after),
             context.first_tracked,
         )
-        return MessageConnection.from_page(page, size, after, context.first_tracked)
+        return MessageConnection.from_page(page, reached, size, after, context.first_tracked)
 
     @strawberry.field(description="How the practice can send, the default first.")
     async def sending_accounts(self, info: Info) -> list[SendingAccount]:

@@ -10,8 +10,7 @@ from api.graphql.errors import ApiError
 from api.graphql.ids import live_cursor, read_live_cursor, uuid_of
 from api.graphql.types.account import SendingAccount
 from api.graphql.types.message import Message
-from api.live import CursorExpired
-from api.subscriber import SubscriberTooSlow, Watch
+from api.subscriber import CursorExpired, SubscriberTooSlow, Watch
 from db.accounts import Account, list_accounts
 from mail.advice import Counts
 from mail.ids import MessageId, PatientId
@@ -88,7 +87,7 @@ def _check_room(info: Info) -> None:
 
 
 def cursor_expired() -> ApiError:
-    return ApiError("Too much changed since that cursor: read the list anew.", "CURSOR_EXPIRED")
+    return ApiError("What changed since that cursor can't be told: read the list anew.", "CURSOR_EXPIRED")
 
 
 def too_slow() -> ApiError:

@@ -10,11 +10,15 @@ from db.inbox import NewDelivery, store_deliveries
 from db.messages import Body, NewMessage, insert_messages
 from db.patients import Patient, create_patient
 from db.pool import Database
+from db.position import Position
 from db.practices import Practice, create_practice
 from mail.ids import AccountId, DeliveryId, MessageId
 from mail.message import Address
 from mail.status import AccountKind
 from tests.support.databases import OWN_SEALER
+
+BEGINNING = Position("00000001", 0)
+"""Before every change; a Postgres that took no other's place is on its first timeline."""
 
 
 async def make_practice(url: str, name: str, zone: str = "Europe/Berlin") -> Practice:

@@ -32,7 +32,7 @@ _columns: dict[str, st.SearchStrategy[Any]] = {
     "subject": st.just("a"),
     "resend_of": st.none(),
     "account_name": st.just("a"),
-    "position": st.just(1),
+    "running": st.just(1),
     **dict.fromkeys(("id", "patient_id", "account_id"), st.just(UUID(int=1))),
     **{name: _times for name in MESSAGE_AT if name.endswith("_at") and name != "queued_at"},
 }

@@ -17,10 +17,10 @@ from api.graphql.plans.patients import patient_cursor, patient_of, read_patient
 from api.graphql.types.connection import page_size
 from api.graphql.types.message import MessageFilter
 from api.graphql.types.patient import Patient, searched
-from db.changes import current_position
 from db.lists import MESSAGE_AT, PATIENT_AT, PATIENT_BESIDE, list_messages, list_messages_of
 from db.messages import MessageFilter as FilterValue
 from db.patients import list_patients
+from db.position import Position
 
 _EVERYTHING: Final = FilterValue()
 
@@ -90,14 +90,15 @@ async def _read(info: Info, key: UUID, asked: _Asked) -> _PatientWithMessages | 
         row = await context.load.patient.load(key)
         if row is None:
             return None
-        position = await current_position(context.database.app)
+        position = await context.database.horizon.reached()
         return _PatientWithMessages(Patient.of(row), RowPage([], 0, None, message_cursor, position))
+    reached = await context.database.horizon.reached()
     rows = await list_messages_of(
         context.database.app, context.practice_id, key, asked.wanted, asked.size + 1, asked.key, context.first_tracked
     )
     if not rows:
         return None
-    return _PatientWithMessages(Patient.of(patient_of(rows[0], PATIENT_BESIDE)), _page(rows, asked))
+    return _PatientWithMessages(Patient.of(patient_of(rows[0], PATIENT_BESIDE)), _page(rows, asked, reached))
 
 
 def plan_messages(field: Ahead) -> Resolver | None:
@@ -111,7 +112,8 @@ def plan_messages(field: Ahead) -> Resolver | None:
         asked = _asked(info, None, filter, first, after)
         context = info.context
         if asked.wanted is None:
-            return RowPage([], 0, None, message_cursor, await current_position(context.database.app))
+            return RowPage([], 0, None, message_cursor, await context.database.horizon.reached())
+        reached = await context.database.horizon.reached()
         rows = await list_messages(
             context.database.app,
             context.practice_id,
@@ -121,7 +123,7 @@ def plan_messages(field: Ahead) -> Resolver | None:
             context.first_tracked,
             with_patient=with_patient,
         )
-        return _page(rows, asked)
+        return _page(rows, asked, reached)
 
     return resolve
 
@@ -140,7 +142,7 @@ def plan_patients(field: Ahead) -> Resolver | None:
     return resolve
 
 
-def _page(rows: Sequence[Row], asked: _Asked) -> RowPage:
-    position = rows[0][MESSAGE_AT["position"]]
+def _page(rows: Sequence[Row], asked: _Asked, reached: Position) -> RowPage:
+    position = reached.at_most(rows[0][MESSAGE_AT["running"]])
     found = rows if rows[0][MESSAGE_AT["id"]] is not None else []
     return RowPage(found, asked.size, asked.after, message_cursor, position)

@@ -8,6 +8,7 @@ import asyncpg
 
 from api.graphql.compiled import Ahead
 from api.graphql.ids import live_cursor
+from db.position import Position
 
 Row = asyncpg.Record
 
@@ -28,7 +29,7 @@ class RowPage:
         first: int,
         after: str | None,
         cursor: Callable[[Row], str],
-        position: int = 0,
+        position: Position | None = None,
     ) -> None:
         self.rows = list(rows[:first])
         self.position = position
@@ -59,6 +60,7 @@ class RowPage:
 
     @property
     def live_cursor(self) -> str:
+        assert self.position is not None  # as in every list that has this field
         return live_cursor(self.position)
 
 

@@ -19,6 +19,7 @@ from api.graphql.types.failure import Failure
 from db.messages import Message as MessageRow
 from db.messages import MessageFilter as FilterValue
 from db.messages import Page
+from db.position import Position
 from mail.explain import Facts, explain
 from mail.explanation import ExplanationCode
 from mail.providers import PROVIDERS
@@ -213,15 +214,18 @@ class MessageConnection(Connection[Message]):
     )
 
     @classmethod
-    def from_page(cls, page: Page, first: int, after: str | None, first_tracked: datetime) -> "MessageConnection":
+    def from_page(
+        cls, page: Page, reached: Position, first: int, after: str | None, first_tracked: datetime
+    ) -> "MessageConnection":
+        """`reached` was taken before the page was read."""
         edges, page_info = edges_and_info(
             page.messages, first, after, lambda row: key_cursor(row.id), lambda row: Message.of(row, first_tracked)
         )
-        return cls(edges=edges, page_info=page_info, live_cursor=live_cursor(page.position))
+        return cls(edges=edges, page_info=page_info, live_cursor=live_cursor(reached.at_most(page.running)))
 
     @classmethod
-    def empty(cls, position: int) -> "MessageConnection":
-        return cls.from_page(Page([], position), 0, None, datetime.now(UTC))
+    def empty(cls, reached: Position) -> "MessageConnection":
+        return cls.from_page(Page([], reached.transaction), reached, 0, None, datetime.now(UTC))
 
 
 def _returned_at(row: MessageRow) -> datetime | None:

@@ -9,7 +9,6 @@ from api.graphql.enums import described
 from api.graphql.ids import global_id, read_key_cursor
 from api.graphql.types.connection import Connection, Node, page_size
 from api.graphql.types.message import MessageConnection, MessageFilter
-from db.changes import current_position
 from db.messages import MessageFilter as FilterValue
 from db.patients import Patient as PatientRow
 from mail.health import EmailHealth
@@ -41,10 +40,11 @@ class Patient(Node):
         size = page_size(info, first)
         wanted = filter.value() if filter else FilterValue()
         if wanted is None or wanted.patient_id not in {None, self.row.id}:
-            return MessageConnection.empty(await current_position(info.context.database.app))
+            return MessageConnection.empty(await info.context.database.horizon.reached())
         key = PageKey(self.row.id, wanted, size + 1, read_key_cursor(after))
+        reached = await info.context.database.horizon.reached()
         page = await info.context.load.messages_of.load(key)
-        return MessageConnection.from_page(page, size, after, info.context.first_tracked)
+        return MessageConnection.from_page(page, reached, size, after, info.context.first_tracked)
 
     @classmethod
     def of(cls, row: PatientRow) -> "Patient":

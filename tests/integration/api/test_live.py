@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+from base64 import urlsafe_b64encode
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,13 +16,14 @@ from api.graphql.ids import global_id, live_cursor
 from api.live import LiveHub
 from api.subscriber import Watch
 from db.events import Matched, record_events
+from db.position import Position
 from db.practices import Practice
 from mail.event import EventKind, EventSource
 from mail.ids import MessageId
 from tests.integration.api.evidence import Evidence, event, make_messages
 from tests.integration.api.hooks import sendgrid_hook
 from tests.integration.api.sockets import CHANGED, LiveClient
-from tests.support.practice import make_account, make_message, make_patient
+from tests.support.practice import BEGINNING, make_account, make_message, make_patient
 from tests.support.stack import Stack, token_for, until
 from workers import jobs
 from workers.jobs import Jobs
@@ -89,9 +91,9 @@ async def test_changes_of_another_practice_never_come(
         LiveClient(api, token_for(other_practice)) as other,
     ):
         asked = [
-            await client.watch(since=live_cursor(0)),
-            await client.watch(patientId=global_id("Patient", stranger.id), since=live_cursor(0)),
-            await client.watch(messageIds=[gid(theirs)], since=live_cursor(0)),
+            await client.watch(since=live_cursor(BEGINNING)),
+            await client.watch(patientId=global_id("Patient", stranger.id), since=live_cursor(BEGINNING)),
+            await client.watch(messageIds=[gid(theirs)], since=live_cursor(BEGINNING)),
         ]
         own = await other.watch()
         await evidence.of(other_practice, theirs, EventKind.DELIVERED)
@@ -188,17 +190,21 @@ async def test_a_cursor_that_is_none_or_too_old_says_so(stack: Stack, practice: 
             "junk": "junk",
             "empty": "",
             "of a list": global_id("Message", patient.id),
-            "negative": live_cursor(-1),
-            "endless": live_cursor(10**30),
-            "of another cluster": live_cursor(10**17),
-            "too old": live_cursor(0),
+            "negative": live_cursor(Position("00000001", -1)),
+            "endless": live_cursor(Position("00000001", 10**30)),
+            "of another cluster": live_cursor(Position("00000001", 10**17)),
+            "of another timeline": live_cursor(Position("00000002", 10)),
+            "of an earlier release": urlsafe_b64encode(b"live:10").decode(),
+            "too old": live_cursor(BEGINNING),
         }
         for name, cursor in cursors.items():
             answer = await client.answer(await client.start(CHANGED, since=cursor))
             errors = answer["payload"]["errors"] if answer["type"] == "next" else answer["payload"]
             found[name] = errors[0]["extensions"]["code"]
         invalid = dict.fromkeys(("junk", "empty", "of a list", "negative", "endless"), "INVALID_CURSOR")
-        assert found == invalid | {"of another cluster": "CURSOR_EXPIRED", "too old": "CURSOR_EXPIRED"}
+        assert found == invalid | dict.fromkeys(
+            ("of another cluster", "of another timeline", "of an earlier release", "too old"), "CURSOR_EXPIRED"
+        )
 
 
 async def test_two_servers_behind_one_valkey_both_tell(stack: Stack, practice: Practice, evidence: Evidence) -> None:
@@ -304,7 +310,7 @@ async def test_a_client_that_takes_nothing_is_told_to_come_again(
     account = await make_account(stack.database, practice)
     await make_messages(stack.database, practice, patient, account.id, 3)
     async with LiveClient(await stack.api(), token_for(practice)) as client:
-        answer = await client.answer(await client.start(CHANGED, since=live_cursor(0)))
+        answer = await client.answer(await client.start(CHANGED, since=live_cursor(BEGINNING)))
         assert answer["payload"]["errors"][0]["extensions"]["code"] == "TOO_SLOW"
 
 

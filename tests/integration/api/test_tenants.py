@@ -33,7 +33,7 @@ from mail.ids import DeliveryId
 from tests.integration.api.evidence import Evidence, make_messages
 from tests.integration.api.sockets import LiveClient
 from tests.support.databases import OWN_SEALER
-from tests.support.practice import make_account, make_patient
+from tests.support.practice import BEGINNING, make_account, make_patient
 from tests.support.stack import Stack, token_for
 
 CANARY = "Canary"
@@ -161,7 +161,7 @@ async def test_every_field_with_an_id_or_cursor_gives_nothing_of_another_practic
         "deliveryId": [nodes["WebhookDelivery"]],
         "accountId": [nodes["SendingAccount"]],
         "after": [key_cursor(patient.id), key_cursor(message), their_event["id"]],
-        "since": [seen["messages"]["liveCursor"], live_cursor(0)],
+        "since": [seen["messages"]["liveCursor"], live_cursor(BEGINNING)],
     }
     client = await stack.client(api, practice, Role.ADMIN)
     called = set()

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from db.changes import current_position, newest_position, read_changes
+from db.changes import Reading, read_changes
 from db.events import Matched, record_events
 from db.ids import uuid_floor
 from db.messages import Message, MessageFilter, find_messages, page_of_messages
 from db.pool import Database
+from db.position import Position
 from mail.event import EventKind, EventSource
 from mail.failure import Failure, FailureKind
 from mail.ids import MessageId
@@ -19,28 +20,25 @@ from mail.status import Verdict
 from tests.integration.db.houses import BEFORE_EVERYTHING, HOUR, House, event, matched, now, record
 from tests.support.fuzzing import examples
 from tests.support.outbox import claim
-from tests.support.practice import make_message
+from tests.support.practice import BEGINNING, make_message
 
 
 async def read_all(
-    database: Database, house: House, since: int, limit: int
-) -> tuple[dict[MessageId, Message], int, list[int]]:
+    database: Database, house: House, since: Position, limit: int
+) -> tuple[dict[MessageId, Message], Position, list[int]]:
     """Everything since a position, page by page: the messages, where to resume, the sizes of the pages."""
-    seen, position, sizes = {}, None, []
-    begin: int | None = since
-    while begin is not None:
-        page = await read_changes(database.app, house.practice.id, begin, limit)
+    seen, sizes, reading = {}, [], Reading(since)
+    while reading.begin is not None:
+        page = await read_changes(database.app, house.practice.id, reading.begin, limit)
         assert [change.transaction for change in page.changes] == sorted(change.transaction for change in page.changes)
         seen.update({change.message.id: change.message for change in page.changes})
         sizes.append(len(page.changes))
-        position = page.position if position is None else position
-        begin = page.more
-    assert position is not None
-    return seen, position, sizes
+        assert reading.takes(page)
+    return seen, reading.position, sizes
 
 
 async def test_a_change_after_a_position_is_read_from_there(database: Database, house: House) -> None:
-    since = await current_position(database.app)
+    since = await database.horizon.advance()
     assert (await read_all(database, house, since, 10))[0] == {}
     await record(database, house, EventKind.DELIVERED)
     seen, position, _ = await read_all(database, house, since, 10)
@@ -48,7 +46,7 @@ async def test_a_change_after_a_position_is_read_from_there(database: Database, 
         house.message_id: Verdict.DELIVERED
     }
     assert (await read_all(database, house, position, 10))[0] == {}
-    assert since < position <= await newest_position(database.app)
+    assert since < position <= await database.horizon.advance()
 
 
 async def test_a_transaction_begun_before_and_committed_after_a_later_one_is_not_missed(
@@ -56,7 +54,7 @@ async def test_a_transaction_begun_before_and_committed_after_a_later_one_is_not
 ) -> None:
     """Kinds of event that say nothing of the address: otherwise the one would wait for the other at the patient."""
     other_id = await make_message(database, house.practice, house.patient, house.account)
-    since = await current_position(database.app)
+    since = await database.horizon.advance()
     async with database.tenant(house.practice.id) as slow:
         await record_events(slow, house.practice.id, [matched(house.message_id, EventKind.UNSUBSCRIBED)])
         await record(database, house, EventKind.ACCEPTED, message_id=other_id)
@@ -64,7 +62,7 @@ async def test_a_transaction_begun_before_and_committed_after_a_later_one_is_not
         assert set(seen) == {other_id}
         page = await page_of_messages(database.app, house.practice.id, MessageFilter(), 10, None, BEFORE_EVERYTHING)
         assert {message.id: message.verdict for message in page.messages}[house.message_id] is Verdict.QUEUED
-    for position in (between, page.position):
+    for position in (between, between._replace(transaction=page.running)):
         seen, after, _ = await read_all(database, house, position, 10)
         assert seen[house.message_id].verdict is Verdict.DELIVERED
     assert (await read_all(database, house, after, 10))[0] == {}
@@ -73,7 +71,7 @@ async def test_a_transaction_begun_before_and_committed_after_a_later_one_is_not
 async def test_pages_hold_every_change_once_and_those_of_one_transaction_together(
     database: Database, house: House
 ) -> None:
-    since = await current_position(database.app)
+    since = await database.horizon.advance()
     several = [await make_message(database, house.practice, house.patient, house.account) for _ in range(5)]
     async with database.tenant(house.practice.id) as connection:
         together = [matched(message_id, EventKind.ACCEPTED) for message_id in several[:3]]
@@ -98,10 +96,23 @@ async def test_a_reader_may_ask_for_one_patient_or_some_messages(database: Datab
     assert await ids(message_ids=[]) == set()
 
 
+async def test_numbers_that_came_with_a_dump_of_another_cluster_tell_nothing(
+    database_url: str, database: Database, house: House
+) -> None:
+    since = await database.horizon.advance()
+    owner = await asyncpg.connect(database_url)
+    await owner.execute("UPDATE message SET changed_xid = '1000000000000'")
+    await owner.close()
+    seen, position, _ = await read_all(database, house, since, 10)
+    assert (seen, position) == ({}, since)
+    await record(database, house, EventKind.DELIVERED)
+    assert set((await read_all(database, house, since, 10))[0]) == {house.message_id}
+
+
 async def test_a_claim_and_a_repeat_change_nothing_that_anybody_sees(database: Database, house: House) -> None:
     another = await make_message(database, house.practice, house.patient, house.account)
     await record(database, house, EventKind.DELIVERED)
-    since = await current_position(database.app)
+    since = await database.horizon.advance()
     async with database.tenant(house.practice.id) as connection:
         assert await claim(connection, house.practice.id, another, HOUR)
     await record(database, house, EventKind.DELIVERED)
@@ -109,8 +120,8 @@ async def test_a_claim_and_a_repeat_change_nothing_that_anybody_sees(database: D
 
 
 async def test_another_practices_changes_are_not_read(database: Database, house: House, other: House) -> None:
-    assert set((await read_all(database, house, 0, 10))[0]) == {house.message_id}
-    assert set((await read_all(database, other, 0, 10))[0]) == {other.message_id}
+    assert set((await read_all(database, house, BEGINNING, 10))[0]) == {house.message_id}
+    assert set((await read_all(database, other, BEGINNING, 10))[0]) == {other.message_id}
 
 
 @pytest.fixture
@@ -135,7 +146,7 @@ async def test_a_reader_that_resumes_misses_nothing_however_transactions_cross(
 ) -> None:
     """Each writer has a message of its own, so that none waits for another."""
     view = await find_messages(database.app, house.practice.id, many)
-    position = await current_position(database.app)
+    position = await database.horizon.advance()
     open_writers: dict[int, asyncpg.transaction.Transaction] = {}
     async with AsyncExitStack() as stack:
         connections = [await stack.enter_async_context(database.app.acquire()) for _ in many]

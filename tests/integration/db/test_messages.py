@@ -145,11 +145,11 @@ async def test_each_patient_has_a_page_of_their_own(database: Database, house: H
     )
 
 
-async def test_a_page_says_where_to_go_on_even_when_it_is_empty(database: Database, house: House) -> None:
-    position = (
+async def test_a_page_says_what_ran_when_it_was_read_even_when_it_is_empty(database: Database, house: House) -> None:
+    running = (
         await page_of_messages(database.app, house.practice.id, MessageFilter(), 10, UUID(int=0), BEFORE_EVERYTHING)
-    ).position
-    assert position > 0
+    ).running
+    assert running > 0
 
 
 EVIDENCE = {
