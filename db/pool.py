@@ -123,9 +123,9 @@ class Database:
                 "application_name": role,
                 "timezone": "UTC",
                 "jit": "off",
-                # Every statement of ours goes by the same index whatever its arguments are. Left to choose, Postgres
-                # may plan one anew each time, which for a list costs twice what reading it does.
-                "plan_cache_mode": "force_generic_plan",
+                # A read goes by the same index whatever its arguments are. Left to choose, Postgres may plan it anew
+                # each time, which for a list costs twice what reading it does.
+                "plan_cache_mode": "force_generic_plan" if role == "carepost_app" else "auto",
             },
         )
         await pool
@@ -145,7 +145,12 @@ class Database:
             try:
                 await transaction.start()
                 try:
-                    await connection.execute("SELECT set_config('carepost.practice_id', $1, true)", str(practice_id))
+                    # A batch that is written is better planned for its length and the partitions that it needs.
+                    await connection.execute(
+                        "SELECT set_config('carepost.practice_id', $1, true), "
+                        "set_config('plan_cache_mode', 'auto', true)",
+                        str(practice_id),
+                    )
                     yield connection
                 except TimeoutError:
                     raise
