@@ -49,8 +49,7 @@ def create_app(config: ApiConfig) -> ASGIApp:
             try:
                 yield
             finally:
-                listening.cancel()
-                await asyncio.gather(listening, return_exceptions=True)
+                await _end(listening)
                 await webhooks.close()
                 await client.aclose(close_connection_pool=True)
 
@@ -100,6 +99,14 @@ def create_app(config: ApiConfig) -> ASGIApp:
                 await _TOO_SLOW(scope, receive, send)
 
     return app
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancels it until it has ended: asyncio.wait_for of Python 3.11, by which the Redis client waits, swallows a
+    cancellation that comes together with what it waits for."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.1)
 
 
 _TOO_SLOW: Final = JSONResponse(

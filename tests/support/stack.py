@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from ipaddress import ip_network
@@ -161,6 +162,32 @@ async def until(what: Callable[[], Awaitable[Any]], within: float = PATIENCE) ->
     return answer
 
 
+class _Server(uvicorn.Server):
+    """Ends when it is told to. uvicorn's own looks ten times a second whether it is to, and once more whether its
+    clients have left: hundreds of tests would wait for both."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.told = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.told.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+                while self.server_state.connections or self.server_state.tasks:
+                    await asyncio.sleep(0.002)
+        for task in self.server_state.tasks:
+            task.cancel()
+        await self.lifespan.shutdown()
+
+
 @contextlib.asynccontextmanager
 async def serving_app(app: Any) -> AsyncIterator[str]:
     """An ASGI application by uvicorn on a free port, with WebSockets."""
@@ -174,7 +201,7 @@ async def serving_app(app: Any) -> AsyncIterator[str]:
         lifespan="on",
         timeout_graceful_shutdown=2,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     server.config.load()
     task = asyncio.create_task(server._serve())
     try:
@@ -187,7 +214,7 @@ async def serving_app(app: Any) -> AsyncIterator[str]:
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.should_exit = True
+        server.told.set()
         await task
 
 

@@ -24,7 +24,7 @@ from tests.integration.api.evidence import Evidence, event, make_messages
 from tests.integration.api.hooks import sendgrid_hook
 from tests.integration.api.sockets import CHANGED, LiveClient
 from tests.support.practice import BEGINNING, make_account, make_message, make_patient
-from tests.support.stack import Stack, token_for, until
+from tests.support.stack import PATIENCE, Stack, token_for, until
 from workers import jobs
 from workers.jobs import Jobs
 
@@ -221,6 +221,15 @@ async def test_two_servers_behind_one_valkey_both_tell(stack: Stack, practice: P
         for client, operation in zip(clients, watching, strict=True):
             # Within the wait of the fallback, so by the notice.
             assert shown(await client.change(operation, within=4)) == (gid(message), "DELIVERED")
+
+
+async def test_a_server_that_is_told_to_stop_as_it_begins_to_listen_ends(stack: Stack) -> None:
+    for _ in range(3):
+        async with (
+            asyncio.timeout(PATIENCE),
+            Stack(stack.database_url, stack.redis_url, stack.database, stack.folder) as own,
+        ):
+            await own.api()
 
 
 async def test_without_valkey_changes_come_later_and_with_it_at_once_again(
