@@ -15,18 +15,25 @@ from typing import Final, Self
 
 import structlog
 
-from carepost.supervised import SUPERVISED, UNTOLD
+from carepost.supervised import SUPERVISED, UNTOLD, on_end_of_stdin
 
 _GRACE: Final = 25.0
 _log = structlog.get_logger("carepost.processes")
 
 
 def told_to_stop() -> asyncio.Event:
-    """Is set by Ctrl-C or SIGTERM, from now on. Called before anything is started, so that whenever it comes, what was
-    started is stopped in order."""
+    """Is set by Ctrl-C, SIGTERM or the end of a supervisor's pipe, from now on. Called before anything is started, so
+    that whenever it comes, what was started is stopped in order."""
     told = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, told.set)
+
+    def leave() -> None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(told.set)
+
+    on_end_of_stdin(leave)
     return told
 
 

@@ -63,7 +63,7 @@ async def carepost(folder: Path, *arguments: str, **settings: str) -> Ran:
 class Program:
     """A running `python -m carepost`, in a session of its own; what it prints stands in a file."""
 
-    def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, stdin: int = subprocess.DEVNULL, **settings: str) -> None:
         self.folder = folder
         self.log = folder / f"{'-'.join(arguments)}-{len(list(folder.glob('*.log')))}.log"
         with self.log.open("wb") as file:
@@ -71,7 +71,7 @@ class Program:
                 [sys.executable, "-m", "carepost", *arguments],
                 cwd=folder,
                 env=environment(folder, settings),
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -114,9 +114,9 @@ class Program:
 
 
 @contextlib.contextmanager
-def program(folder: Path, *arguments: str, **settings: str) -> Iterator[Program]:
+def program(folder: Path, *arguments: str, stdin: int = subprocess.DEVNULL, **settings: str) -> Iterator[Program]:
     """A running program; killed at the end if it is still there."""
-    running = Program(folder, *arguments, **settings)
+    running = Program(folder, *arguments, stdin=stdin, **settings)
     try:
         yield running
     finally:

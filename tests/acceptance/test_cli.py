@@ -323,6 +323,20 @@ async def test_a_server_of_up_that_falls_serves_again_and_all_stop_before_what_t
     await nobody_left_in(folder, within=5)
 
 
+async def test_up_stops_in_order_when_the_pipe_of_whoever_supervises_it_ends(folder: Path) -> None:
+    settings = {"CAREPOST_PORT": str(free_port()), "CAREPOST_SUPERVISED": "1"}
+    its, mine = os.pipe()
+    with (
+        os.fdopen(its) as read,
+        os.fdopen(mine, "wb") as pipe,
+        program(folder, "up", stdin=read.fileno(), **settings) as up,
+    ):
+        await up.says("Carepost serves at")
+        pipe.close()
+        assert await up.ends(within=20) == 0
+    await nobody_left_in(folder, within=5)
+
+
 async def test_up_with_a_database_elsewhere_wants_secrets_of_ones_own(database_url: str, folder: Path) -> None:
     said = one_sentence(
         await carepost(folder, "up", CAREPOST_DATABASE_URL=database_url, CAREPOST_PORT=str(free_port()))
