@@ -7,38 +7,31 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
-import subprocess
+import statistics
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import asyncpg
-from aiosmtpd.controller import Controller
 from rich.console import Console
 from websockets.asyncio.client import ClientConnection, connect
 
 from bench import report
-from bench.figures import Benchmark, Column, Row
+from bench.figures import Benchmark, Column, Goal, Row
 from bench.processes import RESULTS, child, free_port, serving
 from bench.reads import signed_in
+from bench.sending import sink, taken, worker_process
 from bench.stage import Servers, servers
-from bench.world import SECRET_KEY, Size, Tenant, make_world
-from db.accounts import update_account
-from db.ids import uuid7
-from db.messages import Body, NewMessage, insert_messages
-from db.pool import Database, PoolSize
-from db.sealing import Sealer
-from mail.ids import MessageId
-from mail.status import AccountKind
+from bench.world import Size, Tenant, make_world
 
 SUBSCRIBERS: Final = 1000
-BULK: Final = 3000
+BULK: Final = 10_000
+_WHILE: Final = f"While {BULK:,} emails are sent"
+_SINGLES: Final = 30
+"""Single emails sent before the bulk."""
 _WORLD: Final = Size(practices=2, patients=50, queried=10)
 _QUERY: Final = """subscription { messageStatusChanged {
   message { id status statusLabel statusAt explanation { code text nextStep } } cursor } }"""
@@ -56,10 +49,11 @@ async def main(console: Console, arguments: Sequence[str], *, quick: bool) -> in
         tenants = await make_world(running.database_url, _WORLD)
         stated = await report.conditions(running.database_url)
         report.show_conditions(console, stated)
-        found.append(await _measured("API", rounds, lambda: _api(running, tenants[0]), _API_GOAL))
+        found.append(await _serving(running, tenants[0], rounds))
         report.show(console, found[-1])
-        found.append(await _measured("Worker", rounds, lambda: _worker(running, tenants[0]), _WORKER_GOAL))
-        report.show(console, found[-1])
+        for benchmark in await _sending(running, rounds):
+            found.append(benchmark)
+            report.show(console, benchmark)
     found.append(await _start(rounds))
     report.show(console, found[-1])
     stated |= {"messages": _WORLD.messages, "quick": quick, "load_after": report.load_average()}
@@ -68,22 +62,28 @@ async def main(console: Console, arguments: Sequence[str], *, quick: bool) -> in
     return 0
 
 
-async def _measured(name: str, rounds: int, measure: Callable[[], Any], goal: float) -> Benchmark:
-    """Each round gives figures by row; memory in MiB, beside the goal."""
+async def _serving(running: Servers, tenant: Tenant, rounds: int) -> Benchmark:
     before = report.load_average()
     figures: dict[str, list[dict[str, float]]] = {}
     for _ in range(rounds):
-        for row, value in (await measure()).items():
+        for row, value in (await _api(running, tenant)).items():
             figures.setdefault(row, []).append({"mib": value})
-    rows = [Row(row, values) for row, values in figures.items()]
-    limit = Row("Goal", [{"mib": goal}] * rounds)
+    return _against_goal("API: resident memory", figures, _API_GOAL, before)
+
+
+def _against_goal(
+    title: str, figures: Mapping[str, Sequence[Mapping[str, float]]], goal: float, before: float
+) -> Benchmark:
+    """Memory in MiB by row and round, beside the most that it should be; the first row is what the goal is about."""
+    rows = [Row(name, each) for name, each in figures.items()]
+    limit = Row(f"Goal: {goal:g} MiB", [{"mib": goal}] * len(rows[0].rounds))
     return Benchmark(
         part="footprint",
-        title=f"{name}: resident memory",
+        title=title,
         rows=[*rows, limit],
         against=limit.name,
         columns=[Column("mib", "MiB", 1)],
-        goals=[],
+        goals=[Goal(1, limit.name)],
         less_is_better=True,
         load=(before, report.load_average()),
     )
@@ -122,131 +122,92 @@ async def _subscriber(port: int, token: str) -> ClientConnection:
     return socket
 
 
-class _Sink:
-    """Takes every email and forgets it."""
-
-    async def handle_DATA(self, server: object, session: object, envelope: object) -> str:  # noqa: N802 - aiosmtpd's
-        return "250 taken"
-
-
-async def _worker(running: Servers, tenant: Tenant) -> dict[str, float]:
-    """A worker while it sends a few thousand emails by SMTP. Raises `TimeoutError` when it doesn't send them all."""
-    sink = Controller(_Sink(), hostname="127.0.0.1", port=free_port())
-    await asyncio.to_thread(sink.start)
-    environment = {
-        **running.environment,
-        "CAREPOST_ALLOWED_NETWORKS": "127.0.0.0/8",
-        "CAREPOST_SUPERVISED": "1",
-        "CAREPOST_LOG_LEVEL": "warning",
-    }
-    sealer = Sealer([SECRET_KEY])
-    try:
-        async with Database(running.database_url, PoolSize(1, 1)) as database:
-            credentials = {"host": "127.0.0.1", "port": str(sink.port), "security": "none"}
-            async with database.tenant(tenant.practice.id) as connection:
-                await update_account(
-                    connection,
-                    sealer,
-                    tenant.practice.id,
-                    tenant.smtp.id,
-                    name=None,
-                    sender_name=None,
-                    sender_email=None,
-                    reply_to=None,
-                    is_default=None,
-                    credentials=credentials,
-                )
-            worker = [sys.executable, "-m", "carepost", "worker"]
-            async with child(worker, environment, sys.stderr.fileno()) as (process, _):
-                idle = await _settled(process.pid)
-                for _ in range(BULK // 500):
-                    drafts = [_email(tenant) for _ in range(500)]
-                    async with database.tenant(tenant.practice.id) as connection:
-                        await insert_messages(connection, sealer, tenant.practice.id, drafts)
-                most = idle
-                async with asyncio.timeout(180), _watching(running.database_url) as queued:
-                    while await queued():
-                        most = max(most, resident(process.pid))
-                        await asyncio.sleep(0.2)
-    finally:
-        await asyncio.to_thread(sink.stop)
-    return {f"While {BULK:,} emails are sent": most, "Just started": idle}
-
-
-def _email(tenant: Tenant) -> NewMessage:
-    now = datetime.now(UTC)
-    html = "<p>Your appointment is on Tuesday at 10.</p>" * 40
-    return NewMessage(
-        id=MessageId(uuid7(now)),
-        patient_id=tenant.queried[0],
-        account_id=tenant.smtp.id,
-        account_kind=AccountKind.SMTP,
-        recipient="patient@mail.example",
-        subject="Your appointment",
-        body=Body("Your appointment is on Tuesday at 10.\n" * 40, html),
-        track_opens=True,
-        queued_at=now - timedelta(seconds=1),
+async def _sending(running: Servers, rounds: int) -> Sequence[Benchmark]:
+    """The worker's memory while it sends a bulk, and how long a single email waits beside it. Rounds of a process
+    each."""
+    before = report.load_average()
+    memory: dict[str, list[dict[str, float]]] = {}
+    waits: dict[str, list[dict[str, float]]] = {}
+    for _ in range(rounds):
+        async with sink() as port, worker_process(running, port) as worker:
+            idle = await _settled(worker.pid)
+            alone = [await worker.send_one() for _ in range(_SINGLES)]
+            bulk = asyncio.create_task(worker.send(BULK))
+            beside = []
+            while not bulk.done():
+                beside.append(await worker.send_one())
+                await asyncio.sleep(0.1)
+            await bulk
+            sent = BULK + len(alone) + len(beside)
+            if (came := await taken(port)) != sent:
+                raise RuntimeError(f"{sent} emails sent, {came} taken by the sink")
+            memory.setdefault(_WHILE, []).append({"mib": worker.peak_mib()})
+            memory.setdefault("Just started", []).append({"mib": idle})
+            waits.setdefault(_WHILE, []).append(_waited(beside))
+            waits.setdefault("Alone", []).append(_waited(alone))
+    wait = Benchmark(
+        part="footprint",
+        title="A single email, from its commit until it was handed over",
+        rows=[Row(name, each) for name, each in waits.items()],
+        against="Alone",
+        columns=[Column("p50", "p50 ms", 1), Column("most", "longest ms", 1), Column("emails", "emails", total=True)],
+        less_is_better=True,
+        load=(before, report.load_average()),
     )
+    return [_against_goal("Worker: resident memory", memory, _WORKER_GOAL, before), wait]
 
 
-@contextlib.asynccontextmanager
-async def _watching(url: str) -> AsyncIterator[Callable[[], Any]]:
-    """A function that tells how many messages are queued."""
-    owner = await asyncpg.connect(url)
-    try:
-        yield lambda: owner.fetchval("SELECT count(*) FROM message WHERE verdict = 'queued'")
-    finally:
-        await owner.close()
+def _waited(seconds: Sequence[float]) -> dict[str, float]:
+    return {"p50": 1000 * statistics.median(seconds), "most": 1000 * max(seconds), "emails": len(seconds)}
 
 
 async def _start(rounds: int) -> Benchmark:
     """`carepost up` in a folder whose database exists, from the command to the first 200 of /readyz."""
     before = report.load_average()
     with tempfile.TemporaryDirectory() as folder:
-        seconds = [await asyncio.to_thread(_up, Path(folder) / "data") for _ in range(rounds + 1)]
+        seconds = [await _up(Path(folder) / "data") for _ in range(rounds + 1)]
+    limit = Row(f"Goal: {_START_GOAL:g} s", [{"seconds": _START_GOAL}] * rounds)
     return Benchmark(
         part="footprint",
         title="carepost up, until /readyz says 200",
         rows=[
             Row("On an existing database", [{"seconds": each} for each in seconds[1:]]),
             Row("The first time", [{"seconds": seconds[0]}] * rounds),
-            Row("Goal", [{"seconds": _START_GOAL}] * rounds),
+            limit,
         ],
-        against="Goal",
+        against=limit.name,
         columns=[Column("seconds", "seconds", 2)],
+        goals=[Goal(1, limit.name)],
         less_is_better=True,
         load=(before, report.load_average()),
     )
 
 
-def _up(folder: Path) -> float:
+async def _up(folder: Path) -> float:
     port = free_port()
-    environment = os.environ | {"CAREPOST_DATA_DIR": str(folder), "CAREPOST_PORT": str(port)}
+    environment = {"CAREPOST_DATA_DIR": str(folder), "CAREPOST_PORT": str(port), "CAREPOST_SUPERVISED": "1"}
     started = time.perf_counter()
     with (RESULTS / "up.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "carepost", "up"], env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            _wait_until_ready(port, process)
+        async with child([sys.executable, "-m", "carepost", "up"], environment, log) as (process, _):
+            await _ready(port, process)
             return time.perf_counter() - started
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(40)
 
 
-async def _ready(port: int) -> None:
-    await asyncio.to_thread(_wait_until_ready, port)
-
-
-def _wait_until_ready(port: int, process: "subprocess.Popen[bytes] | None" = None) -> None:
+async def _ready(port: int, process: asyncio.subprocess.Process | None = None) -> None:
+    """Waits until /readyz says 200; raises `RuntimeError` when the process ends first, or after a minute."""
     for _ in range(3000):
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+        if await asyncio.to_thread(_is_ready, port):
             return
-        if process is not None and process.poll() is not None:
+        if process is not None and process.returncode is not None:
             break
-        time.sleep(0.02)
+        await asyncio.sleep(0.02)
     raise RuntimeError(f"nothing is ready at port {port}; see {RESULTS}")
+
+
+def _is_ready(port: int) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+        return True
+    return False
 
 
 async def _settled(pid: int) -> float:

@@ -153,43 +153,78 @@ class Worker:
 
     async def send(self, count: int) -> float:
         """From the wake-up until every outcome is committed."""
-        now = datetime.now(UTC)
         sealer = Sealer([SECRET_KEY])
         for start in range(0, count, _BATCH):
-            messages = [
-                NewMessage(
-                    id=MessageId(uuid7(now)),
-                    patient_id=self.patient.id,
-                    account_id=self.account.id,
-                    account_kind=self.account.kind,
-                    recipient=recipient(number),
-                    subject=SUBJECT,
-                    body=Body(TEXT, HTML),
-                    track_opens=False,
-                    queued_at=now,
-                    # The sweeper must not begin before the watch does.
-                    scheduled_at=datetime(2100, 1, 1, tzinfo=UTC),
-                    bulk=True,
-                )
-                for number in range(start, min(start + _BATCH, count))
-            ]
+            messages = [self._message(number, bulk=True) for number in range(start, min(start + _BATCH, count))]
             async with self.database.tenant(self.practice.id) as connection:
                 await insert_messages(connection, sealer, self.practice.id, messages)
         async with self.database.tenant(self.practice.id) as connection:
-            await connection.execute("UPDATE message SET due_at = now() WHERE due_at > now() + interval '1 year'")
+            await connection.execute(
+                "UPDATE message SET due_at = now() WHERE due_at > now() + interval '1 year' AND bulk"
+            )
         started = time.perf_counter()
         await self.hurry.send(self.practice.id, self.account.id)
         while True:
             async with self.database.tenant(self.practice.id) as connection:
-                if not await connection.fetchval("SELECT EXISTS (SELECT FROM message WHERE due_at IS NOT NULL)"):
+                if not await connection.fetchval(
+                    "SELECT EXISTS (SELECT FROM message WHERE due_at IS NOT NULL AND bulk)"
+                ):
                     break
             await asyncio.sleep(0.02)
         seconds = time.perf_counter() - started
         async with self.database.tenant(self.practice.id) as connection:
-            wrong = await connection.fetchval("SELECT count(*) FROM message WHERE verdict <> 'sent' OR attempts <> 1")
+            wrong = await connection.fetchval(
+                "SELECT count(*) FROM message WHERE bulk AND (verdict <> 'sent' OR attempts <> 1)"
+            )
         if wrong:
             raise RuntimeError(f"{wrong} messages were not sent once")
         return seconds
+
+    async def send_one(self) -> float:
+        """A single email: the seconds from its commit until it was handed over."""
+        message_id, due = await self._due()
+        while True:
+            async with self.database.tenant(self.practice.id) as connection:
+                sent_at = await connection.fetchval("SELECT sent_at FROM message WHERE id = $1", message_id)
+            if sent_at is not None:
+                return float((sent_at - due).total_seconds())
+            await asyncio.sleep(0.005)
+
+    async def pick_up_one(self) -> float:
+        """A single email: the seconds from its job's enqueueing until a worker that the job woke claims it."""
+        message_id, due = await self._due()
+        while True:
+            async with self.database.tenant(self.practice.id) as connection:
+                begun = await connection.fetchval("SELECT started_at FROM attempt WHERE message_id = $1", message_id)
+            if begun is not None:
+                return float((begun - due).total_seconds())
+            await asyncio.sleep(0.005)
+
+    async def _due(self) -> tuple[MessageId, datetime]:
+        """Commits a single email and enqueues its job; gives the moment between the two."""
+        message = self._message(0, bulk=False)
+        async with self.database.tenant(self.practice.id) as connection:
+            await insert_messages(connection, Sealer([SECRET_KEY]), self.practice.id, [message])
+        due = datetime.now(UTC)
+        await self.hurry.send(self.practice.id, self.account.id)
+        return message.id, due
+
+    def _message(self, number: int, *, bulk: bool) -> NewMessage:
+        now = datetime.now(UTC)
+        return NewMessage(
+            id=MessageId(uuid7(now)),
+            patient_id=self.patient.id,
+            account_id=self.account.id,
+            account_kind=self.account.kind,
+            recipient=recipient(number),
+            subject=SUBJECT,
+            body=Body(TEXT, HTML),
+            track_opens=False,
+            queued_at=now,
+            # The sweeper must not begin before the watch does.
+            scheduled_at=datetime(2100, 1, 1, tzinfo=UTC) if bulk else None,
+            bulk=bulk,
+        )
 
     def peak_mib(self) -> float:
         try:
@@ -202,7 +237,7 @@ class Worker:
 @contextlib.asynccontextmanager
 async def worker_process(servers: Servers, port: int) -> AsyncIterator[Worker]:
     practice = await create_practice(servers.database_url, "Practice that sends", ZoneInfo("UTC"))
-    environment = servers.environment | {"CAREPOST_ALLOWED_NETWORKS": "127.0.0.0/8"}
+    environment = servers.environment | {"CAREPOST_ALLOWED_NETWORKS": "127.0.0.0/8", "CAREPOST_SUPERVISED": "1"}
     RESULTS.mkdir(exist_ok=True)
     async with Database(servers.database_url) as database:
         async with database.tenant(practice.id) as connection:

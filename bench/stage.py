@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench.bulk import add_messages
 from bench.processes import RESULTS, child
 from bench.rounds import Pace
 from bench.world import FULL, JWT_SECRET, QUICK, SECRET_KEY, Tenant, make_world
 
+MESSAGES: Final = 1_000_000
+"""Of a full run."""
 _DATA: Final = RESULTS / "servers"
 
 
@@ -70,6 +73,9 @@ async def stage(*, quick: bool) -> AsyncIterator[Stage]:
     """Servers and a world, for as long as the with statement."""
     size, pace = (QUICK, Pace(3, 0.9, 0.3)) if quick else (FULL, Pace(9, 2.0, 1.0))
     async with servers() as running:
-        print(f"Filling a database with {size.messages:,} messages ...", flush=True)
+        messages = size.messages if quick else MESSAGES
+        print(f"Filling a database with {messages:,} messages ...", flush=True)
         tenants = await make_world(running.database_url, size)
-        yield Stage(running, tenants, pace, (16,) if quick else (16, 64), size.messages, quick)
+        if messages > size.messages:
+            await add_messages(running.database_url, list(tenants), messages)
+        yield Stage(running, tenants, pace, (16,) if quick else (16, 64), messages, quick)

@@ -74,7 +74,7 @@ class Size:
         return self.practices * self.patients * MESSAGES_EACH
 
 
-FULL: Final = Size(practices=20, patients=200, queried=10)
+FULL: Final = Size(practices=20, patients=50, queried=10)
 QUICK: Final = Size(practices=8, patients=50, queried=10)
 
 
