@@ -9,7 +9,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from api.auth import Role
+from api.roles import Role
 from tests.faults import books, house
 from tests.faults.house import House
 from tests.faults.load import Sends

@@ -11,9 +11,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
-from api.auth import Role
 from api.config import Limits, SignIn
 from api.graphql.ids import global_id
+from api.roles import Role
 from db.practices import Practice
 from mail.event import EventKind
 from tests.integration.api.evidence import Evidence
