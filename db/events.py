@@ -101,16 +101,6 @@ async def lock_messages(connection: Connection, practice_id: PracticeId, message
     )
 
 
-async def lock_patients(connection: Connection, practice_id: PracticeId, message_ids: Sequence[UUID]) -> None:
-    """Locks the patients of messages in the order of their ids; after the messages."""
-    await connection.execute(
-        "SELECT FROM patient WHERE practice_id = $1 AND id IN (SELECT patient_id FROM message WHERE practice_id = $1 "
-        "AND id = ANY($2::uuid[])) ORDER BY id FOR NO KEY UPDATE",
-        practice_id,
-        message_ids,
-    )
-
-
 async def _without_known(
     connection: Connection, practice_id: PracticeId, matched: Sequence[Matched]
 ) -> Sequence[Matched]:

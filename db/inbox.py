@@ -285,17 +285,17 @@ async def keep_mark(connection: Connection, practice_id: PracticeId, ids: Sequen
 
 
 async def touch_accounts(connection: Connection, practice_id: PracticeId, seen: Mapping[UUID, datetime]) -> None:
-    """Notes the time of each account's last webhook with an event."""
-    await connection.execute(
-        "WITH told AS MATERIALIZED (SELECT * FROM unnest($2::uuid[], $3::timestamptz[]) AS n(id, at)), "
-        "locked AS MATERIALIZED (SELECT id FROM sending_account WHERE practice_id = $1 AND id IN (SELECT id FROM told) "
-        "ORDER BY id FOR NO KEY UPDATE) "
-        "UPDATE sending_account a SET last_event_at = n.at FROM told n JOIN locked USING (id) "
-        "WHERE a.practice_id = $1 AND a.id = n.id AND (a.last_event_at IS NULL OR a.last_event_at < n.at)",
-        practice_id,
-        sorted(seen),
-        [seen[account_id] for account_id in sorted(seen)],
-    )
+    """Notes the time of each account's last webhook with an event, in the order of their ids."""
+    # One by one: a statement that locks rows and then updates them can wait for itself in a circle, with others that
+    # do the same, where foreign keys hold the row too.
+    for account_id in sorted(seen):
+        await connection.execute(
+            "UPDATE sending_account SET last_event_at = $3 "
+            "WHERE practice_id = $1 AND id = $2 AND (last_event_at IS NULL OR last_event_at < $3)",
+            practice_id,
+            account_id,
+            seen[account_id],
+        )
 
 
 def open_delivery(sealer: Sealer, practice_id: PracticeId, row: asyncpg.Record) -> Delivery:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 from db.pool import Connection
 from mail.health import health_of
@@ -115,6 +116,9 @@ async def update_health(connection: Connection, practice_id: PracticeId, told: S
     ]
     if not telling:
         return
+    # In a statement of its own: one that locks rows and then updates them can wait in a circle with others that do the
+    # same, where foreign keys hold the row too.
+    await lock_patients(connection, practice_id, [message_id for message_id, _, _ in telling])
     await connection.execute(
         """
         WITH said AS MATERIALIZED (
@@ -122,15 +126,22 @@ async def update_health(connection: Connection, practice_id: PracticeId, told: S
             FROM unnest($2::uuid[], $3::timestamptz[], $4::text[]) AS n(message_id, at, health)
             JOIN message m ON m.practice_id = $1 AND m.id = n.message_id
             ORDER BY m.patient_id, m.recipient, n.at DESC, n.health::email_health DESC
-        ), locked AS MATERIALIZED (
-            SELECT id FROM patient WHERE practice_id = $1 AND id IN (SELECT patient_id FROM said)
-            ORDER BY id FOR NO KEY UPDATE
         )
         UPDATE patient p SET email_health = n.health, email_health_at = n.at
-        FROM said n JOIN locked ON locked.id = n.patient_id
+        FROM said n
         WHERE p.practice_id = $1 AND p.id = n.patient_id AND p.email = n.recipient
             AND (p.email_health_at IS NULL OR (p.email_health_at, p.email_health) < (n.at, n.health))
         """,
         practice_id,
         *(list(column) for column in zip(*telling, strict=True)),
+    )
+
+
+async def lock_patients(connection: Connection, practice_id: PracticeId, message_ids: Sequence[UUID]) -> None:
+    """Locks the patients of messages in the order of their ids; after the messages."""
+    await connection.execute(
+        "SELECT FROM patient WHERE practice_id = $1 AND id IN (SELECT patient_id FROM message WHERE practice_id = $1 "
+        "AND id = ANY($2::uuid[])) ORDER BY id FOR NO KEY UPDATE",
+        practice_id,
+        message_ids,
     )

@@ -15,10 +15,11 @@ import structlog
 
 from db import inbox
 from db.confirmations import want_confirmation
-from db.events import Matched, append_events, lock_messages, lock_patients
+from db.events import Matched, append_events, lock_messages
 from db.inbox import Applied, Delivery
 from db.parked import Unmatched, match_events, park, parked_key, supersede_parked
 from db.pool import Connection
+from db.sums import lock_patients
 from mail.event import Event, EventSource
 from mail.ids import AccountId, MessageId, PracticeId
 from mail.providers import provider

@@ -257,3 +257,26 @@ async def test_a_sealed_body_that_was_moved_to_another_row_does_not_open(
     async with database.tenant(house.practice.id) as connection:
         with pytest.raises(SealBroken):
             await read_credentials(connection, OWN_SEALER, house.practice.id, house.account.id)
+
+
+async def test_many_who_note_an_accounts_last_webhook_at_once_never_wait_in_a_circle(
+    database: Database, house: House
+) -> None:
+    start = now()
+
+    async def note(number: int) -> None:
+        for place in range(25):
+            async with database.tenant(house.practice.id) as connection:
+                at = start + timedelta(seconds=8 * place + number)
+                await touch_accounts(connection, house.practice.id, {house.account.id: at})
+
+    async def refer() -> None:
+        # As the foreign keys of webhooks do that come meanwhile.
+        for _ in range(100):
+            async with database.tenant(house.practice.id) as connection:
+                await connection.execute("SELECT FROM sending_account WHERE id = $1 FOR KEY SHARE", house.account.id)
+
+    await asyncio.gather(*(note(number) for number in range(8)), *(refer() for _ in range(2)))
+    async with database.tenant(house.practice.id) as connection:
+        last = await connection.fetchval("SELECT last_event_at FROM sending_account WHERE id = $1", house.account.id)
+    assert last == start + timedelta(seconds=8 * 24 + 7)
