@@ -17,13 +17,14 @@ UNREACHABLE: Final = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InsufficientResourcesError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )
-"""What asyncpg raises where Postgres is away, is starting or stopping, went away in the middle of a statement, or has
-no room left (disk, memory, connections): the same may work later. An InterfaceError is one because a pool says so of a
-connection that was lost."""
+"""What asyncpg raises where Postgres is away, is starting or stopping, went away in the middle of a statement, has no
+room left (disk, memory, connections), or ended a transaction that slept: the same may work later. An InterfaceError is
+one because a pool says so of a connection that was lost."""
 
 
 class StoreError(Exception):

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -45,6 +45,7 @@ _OVERTIME: Final = 5.0
 """Seconds beyond the statement's own time, after which Postgres is taken to be gone: a link that has gone silent would
 hold a connection, and who waits for it, for as long as TCP tries again, a quarter of an hour."""
 _PAUSE: Final = 0.5
+_IDLE: Final = timedelta(seconds=30)
 _log = structlog.get_logger("carepost.database")
 
 
@@ -58,15 +59,23 @@ class PoolSize:
 
 class Database:
     """The pools of one process. Use as an async context manager; entering waits up to `patience` seconds for a Postgres
-    that isn't up yet, and raises `OutOfReach` then."""
+    that isn't up yet, and raises `OutOfReach` then. Postgres ends a transaction in which nothing happens for
+    `idle_timeout`, so that a process that sleeps holds nobody up."""
 
     def __init__(
-        self, url: str, size: PoolSize | None = None, *, statement_timeout_ms: int = 15_000, patience: float = 0
+        self,
+        url: str,
+        size: PoolSize | None = None,
+        *,
+        statement_timeout_ms: int = 15_000,
+        idle_timeout: timedelta = _IDLE,
+        patience: float = 0,
     ) -> None:
         self._url = url
         self._patience = patience
         self._size = size or PoolSize()
         self._statement_timeout_ms = statement_timeout_ms
+        self._idle_timeout_ms = int(idle_timeout.total_seconds() * 1000)
 
     async def __aenter__(self) -> Self:
         self.app: ReadingPool = await self._wait_for("carepost_app", self._size)
@@ -119,7 +128,7 @@ class Database:
             server_settings={
                 "role": role,
                 "statement_timeout": str(self._statement_timeout_ms),
-                "idle_in_transaction_session_timeout": "30000",
+                "idle_in_transaction_session_timeout": str(self._idle_timeout_ms),
                 "application_name": role,
                 "timezone": "UTC",
                 "jit": "off",

@@ -36,6 +36,7 @@ from workers.transports.smtp import SmtpTransport
 
 _DRAIN_SECONDS: Final = 20.0
 _LAST_LOOK_SECONDS: Final = 2.0
+_LONGEST_IDLE: Final = timedelta(seconds=30)
 _log = structlog.get_logger("carepost.worker")
 
 
@@ -122,7 +123,9 @@ async def _open_database(
     stack: contextlib.AsyncExitStack, config: WorkerConfig, stop: asyncio.Event
 ) -> Database | None:
     """None when told to stop while it waited."""
-    database = Database(config.database_url, PoolSize(1, 10), patience=config.patience)
+    # What a frozen worker holds is free again before the leases of the others end.
+    idle = min(_LONGEST_IDLE, config.lease / 3)
+    database = Database(config.database_url, PoolSize(1, 10), idle_timeout=idle, patience=config.patience)
     opening = asyncio.create_task(stack.enter_async_context(database))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
