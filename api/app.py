@@ -45,11 +45,16 @@ def create_app(config: ApiConfig) -> ASGIApp:
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with database:
-            listening = asyncio.create_task(live.run(), name="live")
+            running = [
+                asyncio.create_task(live.run(), name="live"),
+                asyncio.create_task(services.views.run(), name="views"),
+            ]
             try:
                 yield
             finally:
-                await _end(listening)
+                for task in running:
+                    await _end(task)
+                await services.views.close()
                 await webhooks.close()
                 await client.aclose(close_connection_pool=True)
 

@@ -32,6 +32,11 @@ class Watch:
     patient_id: PatientId | None = None
     message_ids: frozenset[MessageId] | None = None
 
+    @property
+    def patients(self) -> Sequence[PatientId]:
+        """Whom it names; none where it names messages, or the practice."""
+        return () if self.patient_id is None else (self.patient_id,)
+
     def wants(self, message: Message) -> bool:
         return (self.patient_id is None or message.patient_id == self.patient_id) and (
             self.message_ids is None or message.id in self.message_ids

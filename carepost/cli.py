@@ -245,6 +245,26 @@ def erase(
 
 
 @app.command()
+def audit(
+    practice: Annotated[str | None, typer.Option(help="Id of the practice; needed where there are several.")] = None,
+    patient: Annotated[str | None, typer.Option(help="Only what concerns this patient, by their id.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only what this person did and saw, by their `sub`.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="At this time or later: 2026-03-01T12:00Z.")] = None,
+    to: Annotated[str | None, typer.Option(help="Before this time.")] = None,
+) -> None:
+    """Prints who did and saw what, in order of time: a line of JSON each."""
+    from api.graphql.ids import uuid_of
+    from carepost.audit import run_audit
+    from db.audit import Wanted
+
+    patient_id = (uuid_of("Patient", patient) if patient else None) or _uuid(patient, "patient")
+    wanted = Wanted(_moment("--from", from_), _moment("--to", to), subject, patient_id)
+    settings = _reachable()
+    url = settings.needed("database_url", "postgresql://carepost@db.example.com/carepost")
+    asyncio.run(run_audit(url, _practice(settings, practice), wanted, typer.echo))
+
+
+@app.command()
 def schema(
     check: Annotated[Path | None, typer.Option(help="Fail when this file is stale, instead of printing.")] = None,
 ) -> None:

@@ -1,9 +1,9 @@
 """Connections to Postgres, and the one way to work for a practice.
 
 Three roles (see the migrations): `carepost_app` sees the practice that its transaction names and nothing without one;
-`carepost_dispatcher` sees ids and times of due work in every practice; `carepost_inbox` can append webhooks, and sees
-nothing. `carepost_eraser` empties what names a patient; a command alone works as it. By `carepost_finder` Postgres
-finds patients for `patients_like`, and nobody connects as it.
+`carepost_dispatcher` sees ids and times of due work in every practice; `carepost_inbox` can append webhooks and views,
+and sees nothing. `carepost_eraser` empties what names a patient; a command alone works as it. By `carepost_finder`
+Postgres finds patients for `patients_like`, and nobody connects as it.
 """
 
 import asyncio

@@ -179,7 +179,7 @@ class Audience:
         variables: dict[str, Any],
     ) -> None:
         self._schema = schema
-        self._context = Context(services, signed_in=principal, home=home)
+        self._context = Context(services, signed_in=principal, home=home, many_see=True)
         self._asked = asked
         self._variables = variables
         self._tellings: OrderedDict[tuple[object, ...], Telling] = OrderedDict()

@@ -13,6 +13,7 @@ from api.graphql.ids import read_event_cursor, read_key_cursor
 from api.graphql.types.account import SendingAccount
 from api.graphql.types.connection import page_size
 from api.graphql.types.event import MessageEventConnection
+from api.views import View
 from db.messages import MessageFilter as FilterValue
 
 if TYPE_CHECKING:
@@ -55,11 +56,13 @@ async def accounts(messages: "list[Message]", info: Info) -> list[SendingAccount
 
 async def texts(messages: "list[Message]", info: Info) -> list[str]:
     bodies = await _found(info.context.load.body, [message.row.id for message in messages])
+    info.context.saw(View.BODY, {message.row.patient_id for message in messages})
     return [body.text if (body := bodies[message.row.id]) else "" for message in messages]
 
 
 async def htmls(messages: "list[Message]", info: Info) -> list[str | None]:
     bodies = await _found(info.context.load.body, [message.row.id for message in messages])
+    info.context.saw(View.BODY, {message.row.patient_id for message in messages})
     return [
         nh3.clean(body.html) if (body := bodies[message.row.id]) and body.html is not None else None
         for message in messages

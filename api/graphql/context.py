@@ -1,7 +1,7 @@
 """What a resolver may use: who asks, for which practice, and loaders that batch what a page needs."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -15,6 +15,7 @@ from api.config import ApiConfig
 from api.live import LiveHub
 from api.rates import Rates
 from api.revocations import Revocations
+from api.views import View, Views
 from api.webhooks.secrets import WebhookSecrets
 from db import account_health, accounts, event_pages, messages, patients, practices
 from db.accounts import Account
@@ -63,6 +64,7 @@ class Services:
         self.live = live
         self.webhook_secrets = webhook_secrets
         self.revocations = Revocations(database)
+        self.views = Views(database)
         self.rates = Rates(config.limits.requests_per_second)
         self._practices: dict[PracticeId, tuple[Practice, float]] = {}
 
@@ -82,13 +84,15 @@ class Services:
 
 @dataclass(slots=True)
 class Context:
-    """Of one request, or of one socket. `connection_params` is what a socket's `connection_init` carried."""
+    """Of one request, or of one socket. `connection_params` is what a socket's `connection_init` carried. With
+    `many_see`, what is read is shown to others too, whose views are noted elsewhere."""
 
     services: Services
     signed_in: Principal | None = None
     home: Practice | None = None
     connection_params: dict[str, object] | None = None
     response: Any = None
+    many_see: bool = False
     _loaders: "Loaders | None" = field(default=None, init=False)
 
     @property
@@ -112,6 +116,11 @@ class Context:
     @property
     def first_tracked(self) -> datetime:
         return tracked_from(self.services.config.tracking_start, self.practice.zone)
+
+    def saw(self, view: View, patient_ids: Iterable[UUID]) -> None:
+        """Notes what was read to be shown; raises `ViewsUnrecorded`, and then it must not be."""
+        if not self.many_see:
+            self.services.views.note(self.principal, view, patient_ids)
 
     @property
     def load(self) -> "Loaders":
@@ -139,6 +148,8 @@ class Loaders:
 
     async def _patients(self, ids: list[UUID]) -> Sequence[Patient | None]:
         found = await patients.find_patients(self._context.database.app, self._context.practice_id, list(set(ids)))
+        if found:
+            self._context.saw(View.PATIENT, found)
         return [found.get(key) for key in ids]  # type: ignore[call-overload]
 
     async def _accounts(self, ids: list[UUID]) -> Sequence[Account | None]:
@@ -147,6 +158,8 @@ class Loaders:
 
     async def _messages(self, ids: list[UUID]) -> Sequence[Message | None]:
         found = await messages.find_messages(self._context.database.app, self._context.practice_id, list(set(ids)))
+        if found:
+            self._context.saw(View.MESSAGE, {message.patient_id for message in found.values()})
         return [found.get(key) for key in ids]  # type: ignore[call-overload]
 
     async def _bodies(self, ids: list[UUID]) -> Sequence[Body | None]:
@@ -196,6 +209,7 @@ class Loaders:
                 model.after,
                 context.first_tracked,
             )
+            context.saw(View.MESSAGES, found)
             pages.update((place, found[key.patient_id]) for place, key in same)
             done = {place for place, _ in same}
             pending = [(place, key) for place, key in pending if place not in done]

@@ -7,6 +7,7 @@ its changes coalesce in its subscriber.
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -17,6 +18,7 @@ from api.graphql.audience import Audience, Telling, Wish
 from api.graphql.errors import MaskUnexpected
 from api.graphql.subscriptions import cursor_expired, too_slow
 from api.subscriber import CursorExpired, Subscriber, SubscriberTooSlow
+from api.views import View, ViewsUnrecorded
 
 if TYPE_CHECKING:
     from api.graphql.socket import Socket
@@ -78,6 +80,7 @@ class Following:
         socket = self._socket
         try:
             self._subscriber = await socket.live.join(socket.context.practice_id, wish.watch, wish.since, self.wake)
+            socket.context.saw(View.FOLLOW, wish.watch.patients)
         except CursorExpired:
             self._finish(cursor_expired())
         except Exception as error:  # noqa: BLE001 - masked
@@ -123,6 +126,8 @@ class Following:
             self._beginning.cancel()
         if self._subscriber is not None:
             self._socket.live.leave(self._socket.context.practice_id, self._subscriber)
+            with suppress(ViewsUnrecorded):
+                self._socket.context.saw(View.UNFOLLOW, self._subscriber.watch.patients)
             self._subscriber = None
         self._hand.clear()
 

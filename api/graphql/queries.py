@@ -17,10 +17,11 @@ from api.graphql.types.connection import Node, edges_and_info, page_size
 from api.graphql.types.delivery import WebhookDelivery, WebhookDeliveryConnection, WebhookDeliveryFilter
 from api.graphql.types.event import MessageEvent
 from api.graphql.types.message import Message, MessageConnection, MessageFilter
-from api.graphql.types.patient import Patient, PatientConnection, searched
+from api.graphql.types.patient import Patient, PatientConnection, saw_patients, searched
 from api.graphql.types.practice import Practice, Viewer
 from api.graphql.types.provider import Provider
 from api.graphql.types.report import DeliveryReport, DeliveryReportRow
+from api.views import View
 from db.accounts import list_accounts
 from db.deliveries import DeliveryFilter, find_delivery, page_of_deliveries
 from db.event_pages import find_event
@@ -82,6 +83,7 @@ class Query:
         rows = await page_of_patients(
             context.database.app, context.practice_id, searched(search), size + 1, read_key_cursor(after)
         )
+        saw_patients(info, search, [row.id for row in rows[:size]])
         edges, page_info = edges_and_info(rows, size, after, lambda row: key_cursor(row.id), Patient.of)
         return PatientConnection(edges=edges, page_info=page_info)
 
@@ -111,6 +113,7 @@ class Query:
             read_key_cursor(after),
             context.first_tracked,
         )
+        context.saw(View.MESSAGES, {row.patient_id for row in page.messages[:size]})
         return MessageConnection.from_page(page, reached, size, after, context.first_tracked)
 
     @strawberry.field(description="How the practice can send, the default first.")
@@ -190,4 +193,7 @@ async def _event(info: Info, key: str) -> MessageEvent | None:
     if "\x00" in dedupe_key:
         return None
     row = await find_event(info.context.database.app, info.context.practice_id, message_id, dedupe_key)
-    return MessageEvent.of(row) if row else None
+    if row is None:
+        return None
+    await info.context.load.message.load(message_id)  # whose evidence it is: that is noted
+    return MessageEvent.of(row)

@@ -1,6 +1,7 @@
 """Subscription: what is told as it happens."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import strawberry
@@ -11,6 +12,7 @@ from api.graphql.ids import live_cursor, read_live_cursor, uuid_of
 from api.graphql.types.account import SendingAccount
 from api.graphql.types.message import Message
 from api.subscriber import CursorExpired, SubscriberTooSlow, Watch
+from api.views import View, ViewsUnrecorded
 from db.accounts import Account, list_accounts
 from mail.advice import Counts
 from mail.ids import MessageId, PatientId
@@ -50,9 +52,9 @@ class Subscription:
     ) -> AsyncGenerator[MessageStatusChanged, None]:
         context = info.context
         _check_room(info)
-        changes = context.services.live.subscribe(
-            context.practice_id, read_watch(patient_id, message_ids), read_live_cursor(since)
-        )
+        watch = read_watch(patient_id, message_ids)
+        changes = context.services.live.subscribe(context.practice_id, watch, read_live_cursor(since))
+        context.saw(View.FOLLOW, watch.patients)
         try:
             async for row, position in changes:
                 message = Message.of(row, context.first_tracked)
@@ -63,6 +65,8 @@ class Subscription:
             raise too_slow() from error
         finally:
             await changes.aclose()
+            with suppress(ViewsUnrecorded):
+                context.saw(View.UNFOLLOW, watch.patients)
 
     @strawberry.subscription(description="Sending accounts whose health changed; first all of them, as they stand.")
     async def account_health_changed(self, info: Info) -> AsyncGenerator[SendingAccount, None]:

@@ -16,13 +16,15 @@ from api.graphql.plans.page import Row, RowPage, nodes, read_connection
 from api.graphql.plans.patients import patient_cursor, patient_of, read_patient
 from api.graphql.types.connection import page_size
 from api.graphql.types.message import MessageFilter
-from api.graphql.types.patient import Patient, searched
+from api.graphql.types.patient import Patient, saw_patients, searched
+from api.views import View
 from db.lists import MESSAGE_AT, PATIENT_AT, PATIENT_BESIDE, list_messages, list_messages_of
 from db.messages import MessageFilter as FilterValue
 from db.patients import list_patients
 from db.position import Position
 
 _EVERYTHING: Final = FilterValue()
+_PATIENT_ID: Final = MESSAGE_AT["patient_id"]
 
 
 class _PatientWithMessages:
@@ -98,6 +100,7 @@ async def _read(info: Info, key: UUID, asked: _Asked) -> _PatientWithMessages | 
     )
     if not rows:
         return None
+    context.saw(View.MESSAGES, (key,))
     return _PatientWithMessages(Patient.of(patient_of(rows[0], PATIENT_BESIDE)), _page(rows, asked, reached))
 
 
@@ -123,7 +126,9 @@ def plan_messages(field: Ahead) -> Resolver | None:
             context.first_tracked,
             with_patient=with_patient,
         )
-        return _page(rows, asked, reached)
+        page = _page(rows, asked, reached)
+        context.saw(View.MESSAGES, {row[_PATIENT_ID] for row in page.rows})
+        return page
 
     return resolve
 
@@ -137,7 +142,9 @@ def plan_patients(field: Ahead) -> Resolver | None:
         context = info.context
         key = read_key_cursor(after)
         rows = await list_patients(context.database.app, context.practice_id, searched(search), size + 1, key)
-        return RowPage(rows, size, after, patient_cursor)
+        page = RowPage(rows, size, after, patient_cursor)
+        saw_patients(info, search, [row[PATIENT_AT["id"]] for row in page.rows])
+        return page
 
     return resolve
 

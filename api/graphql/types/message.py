@@ -16,6 +16,7 @@ from api.graphql.types.account import SendingAccount
 from api.graphql.types.connection import Connection, Node, edges_and_info, page_size
 from api.graphql.types.event import MessageEventConnection
 from api.graphql.types.failure import Failure
+from api.views import View
 from db.messages import Message as MessageRow
 from db.messages import MessageFilter as FilterValue
 from db.messages import Page
@@ -149,6 +150,7 @@ class Message(Node):
     @strawberry.field(description="The plain text that was written.", metadata=batched(batches.texts))
     async def text(self, info: Info) -> str:
         body = await info.context.load.body.load(self.row.id)
+        info.context.saw(View.BODY, (self.row.patient_id,))
         return body.text if body else ""
 
     @strawberry.field(
@@ -157,6 +159,7 @@ class Message(Node):
     )
     async def html(self, info: Info) -> str | None:
         body = await info.context.load.body.load(self.row.id)
+        info.context.saw(View.BODY, (self.row.patient_id,))
         return nh3.clean(body.html) if body and body.html is not None else None
 
     @strawberry.field(description="Whom it was written to.", metadata=batched(batches.patients, shared=True))

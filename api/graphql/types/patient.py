@@ -1,5 +1,8 @@
 """Patient: whom the practice writes to."""
 
+from collections.abc import Sequence
+from uuid import UUID
+
 import strawberry
 
 from api.graphql import batches
@@ -9,6 +12,7 @@ from api.graphql.enums import described
 from api.graphql.ids import global_id, read_key_cursor
 from api.graphql.types.connection import Connection, Node, page_size
 from api.graphql.types.message import MessageConnection, MessageFilter
+from api.views import View
 from db.messages import MessageFilter as FilterValue
 from db.patients import Patient as PatientRow
 from mail.health import EmailHealth
@@ -61,6 +65,11 @@ class Patient(Node):
 def searched(text: str) -> str:
     """What is searched for: of endless texts the beginning, and nothing that Postgres can't hold."""
     return text.replace("\x00", "")[:200]
+
+
+def saw_patients(info: Info, search: str, patient_ids: Sequence[UUID]) -> None:
+    """Notes a list of patients, but not what was searched for: it may be anything that is known of somebody."""
+    info.context.saw(View.SEARCH if search.strip() else View.PATIENTS, patient_ids)
 
 
 @strawberry.type(description="A page of patients, by name.")

@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from db.accounts import Account
-from db.audit import record_deed
+from db.audit import ViewEntry, record_deed, record_views
 from db.events import Matched, record_events
 from db.ids import uuid7
 from db.messages import Body, NewMessage, insert_messages
@@ -54,6 +54,7 @@ async def furnish(database: Database, url: str, name: str) -> House:
         await park(connection, practice.id, [unmatched])
         await record_deed(connection, practice.id, "somebody", "sendMessage", "Message", message_id)
         await revoke(connection, practice.id, Revocation(None, f"leaver of {name}", now()))
+    await record_views(database.inbox, [ViewEntry(practice.id, "somebody", "patient", [patient.id], 1, now(), now())])
     return House(practice, patient, account, message_id, delivery_id)
 
 
