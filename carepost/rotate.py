@@ -18,6 +18,8 @@ UNOPENED: Final = 3
 """Exit code where rows remain that no key of SECRET_KEY opens."""
 _BATCH: Final = 200
 _FIRST: Final = UUID(int=0)
+_PATIENCE_MS: Final = 600_000
+"""For a row that somebody holds: nobody waits for a rotation."""
 
 
 async def run_rotate(settings: Settings, *, dry_run: bool = False) -> int:
@@ -25,7 +27,7 @@ async def run_rotate(settings: Settings, *, dry_run: bool = False) -> int:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     url, sealer = settings.needed("database_url", "postgresql://carepost@db.example.com/carepost"), settings.sealer()
     practices = [practice.id for practice in await list_practices(url)]
-    async with Database(url, PoolSize(1, 2)) as database:
+    async with Database(url, PoolSize(1, 2), statement_timeout_ms=_PATIENCE_MS) as database:
         async with database.app.acquire() as connection:
             await check_migrated(connection)
         total = await _count(database, sealer, practices)
