@@ -10,8 +10,9 @@ from typing import Any
 import httpx2
 
 from mail.retry import FIRST_DELAY, LONGEST_DELAY
-from tests.faults.house import PATIENCE, House
+from tests.faults.house import House
 from tests.faults.load import Sends, Watcher, read_list
+from tests.faults.process import PATIENCE
 
 _MESSAGES = """query ($after: String) { messages(first: 100, after: $after) {
   nodes { id subject status explanation { code text } events(first: 100) { nodes { kind source } } }

@@ -18,6 +18,7 @@ from mail.event import EventKind
 from mail.ids import MessageId
 from tests.faults import house
 from tests.faults.house import House
+from tests.faults.process import PATIENCE
 from tests.faults.servers import Servers
 from tests.integration.api.evidence import Evidence, make_messages
 from tests.integration.api.sockets import CHANGED, LiveClient
@@ -52,12 +53,12 @@ class Tab:
 
     async def told(self, operation: str) -> str:
         """The status that a subscription tells next."""
-        status: str = (await self.socket.change(operation, house.PATIENCE))["message"]["status"]
+        status: str = (await self.socket.change(operation, PATIENCE))["message"]["status"]
         return status
 
     async def refused(self, operation: str) -> str:
         """The code of the error with which a subscription ends."""
-        answer = await self.socket.answer(operation, house.PATIENCE)
+        answer = await self.socket.answer(operation, PATIENCE)
         code: str = answer["payload"]["errors"][0]["extensions"]["code"]
         return code
 
@@ -96,7 +97,7 @@ async def until_postgres_answers(home: House) -> None:
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return False
 
-    await until(look, house.PATIENCE)
+    await until(look, PATIENCE)
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ import pytest
 from tests.faults import books, house
 from tests.faults.house import House
 from tests.faults.load import Sends
+from tests.faults.process import PATIENCE
 from tests.faults.servers import Servers
 from tests.support.stack import until
 
@@ -83,11 +84,11 @@ async def test_a_full_disk_promises_nothing_and_all_goes_on_once_there_is_room(
         await books.balance(home, sends, [])
         async with full(home):
             sending = asyncio.create_task(sends.keep_sending(stop, 20))
-            await until(lambda: _is_refused(sends.codes), house.PATIENCE)
+            await until(lambda: _is_refused(sends.codes), PATIENCE)
             stop.set()
             taken = len(sends.taken)
             assert not sending.done()
-        await asyncio.wait_for(sending, house.PATIENCE)
+        await asyncio.wait_for(sending, PATIENCE)
         found = await books.balance(home, sends, [])
         assert found.acknowledged > taken
         assert set(sends.codes) == {"UNAVAILABLE"}

@@ -16,8 +16,9 @@ import pytest_asyncio
 from carepost.sandbox.vendors.sendgrid.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from mail.ids import PracticeId
 from tests.faults import books, house
-from tests.faults.house import House, Process
+from tests.faults.house import House
 from tests.faults.load import Sends, Watcher
+from tests.faults.process import PATIENCE, Process
 from tests.faults.proxy import Link
 from tests.faults.servers import Servers
 from tests.support.stack import GraphQLClient, token_for, until
@@ -39,7 +40,7 @@ async def sends(home: House) -> Sends:
     return staff
 
 
-async def reaches(home: House, message_id: str, *statuses: str, within: float = house.PATIENCE) -> None:
+async def reaches(home: House, message_id: str, *statuses: str, within: float = PATIENCE) -> None:
     async def look() -> bool:
         message = (await home.client(READ, id=message_id))["message"]
         return message["status"] in statuses
@@ -50,7 +51,7 @@ async def reaches(home: House, message_id: str, *statuses: str, within: float = 
 async def starts_anew(worker: Process) -> None:
     before = worker.printed.count("worker is ready")
     worker.start()
-    await until(lambda: _true(worker.printed.count("worker is ready") > before), house.PATIENCE)
+    await until(lambda: _true(worker.printed.count("worker is ready") > before), PATIENCE)
 
 
 async def last(sends: Sends, **options: Any) -> str:
@@ -139,7 +140,7 @@ async def test_an_answer_that_came_while_postgres_was_away_is_written_once_it_is
     async def is_on_its_way() -> bool:
         return bool((await home.ask("SELECT count(*) FROM attempt WHERE ended_at IS NULL"))[0][0])
 
-    await until(is_on_its_way, house.PATIENCE)
+    await until(is_on_its_way, PATIENCE)
     await home.links["postgres-worker"].set(Link.REFUSING)
     await home.links["smtp"].set(Link.OPEN)
     await home.workers[0].says("outcomes wait for postgres")

@@ -16,6 +16,7 @@ import pytest
 from tests.faults import books, house
 from tests.faults.faults import CLOCK, ESSENTIAL, FAULTS
 from tests.faults.load import Sends, Watcher
+from tests.faults.process import PATIENCE
 from tests.faults.report import note
 from tests.faults.servers import Servers
 
@@ -40,7 +41,7 @@ async def test_whatever_breaks_the_books_balance(durable_servers: Servers, kinds
                 await asyncio.sleep(rng.uniform(0.2, 1.2))
                 await FAULTS[kind](home, rng)
             stop.set()
-            await asyncio.wait_for(sending, house.PATIENCE)
+            await asyncio.wait_for(sending, PATIENCE)
             found = await books.balance(home, sends, watchers)
         finally:
             done.set()

@@ -6,6 +6,7 @@ import signal
 from db.migrate import migrate
 from tests.acceptance.processes import carepost
 from tests.faults import house
+from tests.faults.process import tree
 from tests.faults.proxy import Link
 from tests.faults.servers import Servers
 
@@ -54,7 +55,7 @@ async def test_the_wait_has_a_bound_and_can_be_broken_off(durable_servers: Serve
 
 async def test_two_migrations_at_once_and_every_history_that_does_not_fit(durable_servers: Servers) -> None:
     async with house.empty(durable_servers, apis=1, workers=1) as home:
-        settings = {"CAREPOST_DATABASE_URL": house.settings(home, "api")["CAREPOST_DATABASE_URL"], **house.tree()}
+        settings = {"CAREPOST_DATABASE_URL": house.settings(home, "api")["CAREPOST_DATABASE_URL"], **tree()}
         home.workers[0].start()
         assert await home.workers[0].ends() == 1
         assert "The database is empty; run `carepost migrate`." in home.workers[0].printed
