@@ -37,6 +37,8 @@ from workers.transports.smtp import SmtpTransport
 _DRAIN_SECONDS: Final = 20.0
 _LAST_LOOK_SECONDS: Final = 2.0
 _LONGEST_IDLE: Final = timedelta(seconds=30)
+_SHORTEST_IDLE: Final = timedelta(seconds=5)
+"""Reading a batch of webhooks between two statements takes a busy machine seconds."""
 _log = structlog.get_logger("carepost.worker")
 
 
@@ -124,7 +126,7 @@ async def _open_database(
 ) -> Database | None:
     """None when told to stop while it waited."""
     # What a frozen worker holds is free again before the leases of the others end.
-    idle = min(_LONGEST_IDLE, config.lease / 3)
+    idle = max(_SHORTEST_IDLE, min(_LONGEST_IDLE, config.lease / 3))
     database = Database(config.database_url, PoolSize(1, 10), idle_timeout=idle, patience=config.patience)
     opening = asyncio.create_task(stack.enter_async_context(database))
     stopping = asyncio.create_task(stop.wait())
