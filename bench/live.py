@@ -75,7 +75,7 @@ async def run(stage: Stage) -> Sequence[Benchmark]:
     sockets, and leaves explanations out."""
     kinds = [kind for kind in _KINDS if not (stage.quick and kind.selection == _EXPLAINED)]
     share = 10 if stage.quick else 1
-    rounds, changes = (2, 10) if stage.quick else (5, 25)
+    rounds, changes = (2, 10) if stage.quick else (3, 40)
     subscribers = SUBSCRIBERS // share
     servers, tenant = stage.servers, stage.tenants[0]
     before = report.load_average()

@@ -25,7 +25,7 @@ _PATIENCE: Final = 30
 async def run(stage: Stage) -> Sequence[Benchmark]:
     """Jobs come one by one, at random moments, to a worker process that has nothing else to do. Carepost's job counts
     as begun when it claims its email, a statement later than arq's, which calls a function that notes the time."""
-    rounds, count = (2, 10) if stage.quick else (5, 40)
+    rounds, count = (2, 10) if stage.quick else (4, 25)
     before = report.load_average()
     seconds: dict[str, list[list[float]]] = {"Carepost": [], _STOCK: []}
     async with (

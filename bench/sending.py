@@ -54,7 +54,7 @@ class _Contender:
 
 async def run(stage: Stage) -> Sequence[Benchmark]:
     """Measures all in turn. What the sink took must be what was sent."""
-    many, rounds = (1500, 3) if stage.quick else (6000, 7)
+    many, rounds = (1500, 2) if stage.quick else (4000, 4)
     before = report.load_average()
     async with contextlib.AsyncExitStack() as stack:
         port = await stack.enter_async_context(sink())

@@ -71,7 +71,7 @@ async def servers(folder: Path = _DATA) -> AsyncIterator[Servers]:
 @contextlib.asynccontextmanager
 async def stage(*, quick: bool) -> AsyncIterator[Stage]:
     """Servers and a world, for as long as the with statement."""
-    size, pace = (QUICK, Pace(3, 0.9, 0.3)) if quick else (FULL, Pace(9, 2.0, 1.0))
+    size, pace = (QUICK, Pace(3, 0.9, 0.3)) if quick else (FULL, Pace(5, 2.0, 1.0))
     async with servers() as running:
         messages = size.messages if quick else MESSAGES
         print(f"Filling a database with {messages:,} messages ...", flush=True)
