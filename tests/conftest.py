@@ -14,6 +14,7 @@ from db.sealing import Sealer
 from tests.support import databases
 from tests.support.databases import OWN_SEALER
 from tests.support.fuzzing import examples
+from tests.support.places import in_memory
 from tests.support.practice import make_practice
 from tests.support.stack import Stack
 
@@ -29,7 +30,7 @@ def servers() -> Iterator[EmbeddedServers]:
     ends at once.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="carepost-tests-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryDirectory(prefix="carepost-tests-", dir=in_memory(), ignore_cleanup_errors=True) as folder,
         EmbeddedServers(Path(folder), durable=False) as servers,
     ):
         databases.make_template(servers.database_url)

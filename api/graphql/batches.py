@@ -108,10 +108,10 @@ async def messages_of(
     wanted = filter.value() if filter else FilterValue()
     matching = [] if wanted is None else [each for each in patients if wanted.patient_id in {None, each.row.id}]
     found: dict[Any, MessageConnection] = {}
+    cursor = read_key_cursor(after) if matching else None
     reached = await info.context.database.horizon.reached()
     if matching:
         assert wanted is not None
-        cursor = read_key_cursor(after)
         keys = [PageKey(each.row.id, wanted, size + 1, cursor) for each in matching]
         pages = await info.context.load.messages_of.load_many(keys)
         tracked = info.context.first_tracked

@@ -104,14 +104,10 @@ class Query:
         wanted = filter.value() if filter else FilterValue()
         if wanted is None:
             return MessageConnection.empty(await context.database.horizon.reached())
+        cursor = read_key_cursor(after)
         reached = await context.database.horizon.reached()
         page = await page_of_messages(
-            context.database.app,
-            context.practice_id,
-            wanted,
-            size + 1,
-            read_key_cursor(after),
-            context.first_tracked,
+            context.database.app, context.practice_id, wanted, size + 1, cursor, context.first_tracked
         )
         context.saw(View.MESSAGES, {row.patient_id for row in page.messages[:size]})
         return MessageConnection.from_page(page, reached, size, after, context.first_tracked)

@@ -403,7 +403,13 @@ async def test_a_token_that_is_not_accepted_is_refused_with_words(desk: Desk) ->
 
 
 async def test_an_administrator_sees_what_is_wrong_with_an_account_and_what_to_do_at_360_px(desk: Desk) -> None:
-    account = await make_account(desk.stack.database, desk.practice, provider="postmark", secrets=["carepost:secret"])
+    account = await make_account(
+        desk.stack.database,
+        desk.practice,
+        provider="postmark",
+        credentials={"server_token": "key"},
+        secrets=["carepost:secret"],
+    )
     await desk.page.set_viewport_size({"width": 360, "height": 740})
     await desk.sign_in(role=Role.ADMIN, accounts="")
     card = desk.page.get_by_test_id("account").filter(has_text="Postmark")

@@ -132,9 +132,8 @@ async def fill(owner: asyncpg.Connection, practice: Practice, count: int) -> Non
     )
 
 
-@pytest.mark.parametrize("search", ["nobody at all", "zq", "ß", "pat", "a", "mail.example"], ids=repr)
 async def test_a_search_reads_as_little_in_a_practice_of_many_as_in_one_of_few(
-    database: Database, database_url: str, search: str
+    database: Database, database_url: str
 ) -> None:
     few, many = await make_practice(database_url, "Few"), await make_practice(database_url, "Many")
     owner = await asyncpg.connect(database_url)
@@ -145,9 +144,10 @@ async def test_a_search_reads_as_little_in_a_practice_of_many_as_in_one_of_few(
     await owner.execute("VACUUM ANALYZE patient")
     await owner.close()
 
-    async def blocks(practice: Practice) -> int:
+    async def blocks(practice: Practice, search: str) -> int:
         recorder = Recorder(database.app)
         await list_patients(recorder, practice.id, search, 26, None)  # type: ignore[arg-type]
         return await blocks_read(database.app, recorder)
 
-    assert await blocks(many) <= 1.5 * await blocks(few)
+    for search in ("nobody at all", "zq", "ß", "pat", "a", "mail.example"):
+        assert await blocks(many, search) <= 1.5 * await blocks(few, search), search
