@@ -66,12 +66,12 @@ def _left() -> _Read:
 
 def _list() -> _Read:
     asks = _by_all(questions.list_document(), questions.POSTGRAPHILE_LIST, questions.YOGA_LIST)
-    return _Read("The practice's list: 25 messages and their patients", asks, [Goal(3, _POSTGRAPHILE)])
+    return _Read("The practice's list: 25 messages and their patients", asks, [Goal(2, _POSTGRAPHILE)])
 
 
 def _search() -> _Read:
     asks = _by_all(questions.page_document("PATIENTS"), questions.POSTGRAPHILE_SEARCH, questions.YOGA_SEARCH)
-    return _Read("A search for patients", asks, [Goal(3, _POSTGRAPHILE)])
+    return _Read("A search for patients", asks, [Goal(2, _POSTGRAPHILE)])
 
 
 def _by_all(document: str, postgraphile: str, yoga: str) -> dict[str, tuple[str, Ask]]:
