@@ -92,7 +92,9 @@ async def _live(standing: Stage, seconds: float) -> Mapping[str, Samples]:
             round_ = Round(
                 servers.database_url, servers.redis_url, server.port, server.pid, live.PLAIN, sockets, chosen
             )
-            async with _asking("bench.live_round", given=json.dumps(dataclasses.asdict(round_))) as process:
+            async with _asking(
+                "bench.live_round", "--announce", given=json.dumps(dataclasses.asdict(round_))
+            ) as process:
                 assert process.stderr is not None
                 while b"connected" not in (line := await process.stderr.readline()):
                     if not line:

@@ -1,6 +1,7 @@
 """One round against one server: sockets are opened, messages change, and it is timed when the last socket knows.
 
-`python -m bench.live_round` reads one `Round` as JSON from stdin and prints one `Told` as JSON.
+`python -m bench.live_round` reads one `Round` as JSON from stdin and prints one `Told` as JSON. With --announce it says
+on stderr when all are connected.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from workers import jobs
 from workers.jobs import Jobs
 
 _PATIENCE: Final = 30.0
+_ANNOUNCE: Final = "--announce"
 _MESSAGE: Final = re.compile(rb'"message":\{"id":"([^"]+)"')
 
 
@@ -99,7 +101,8 @@ async def run(given: Round) -> Told:
         )
         await asyncio.sleep(1.0)  # until all have begun, and their garbage is gone
         after = resident(given.pid)
-        print("connected", file=sys.stderr, flush=True)
+        if _ANNOUNCE in sys.argv:
+            print("connected", file=sys.stderr, flush=True)
         gc.collect()
         gc.freeze()
         times: list[float] = []
