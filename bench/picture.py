@@ -8,8 +8,8 @@ from typing import Final
 from bench.figures import Benchmark, Row
 
 _WIDTH: Final = 860
-_LABEL: Final = 230
-_BAR: Final = 400
+_LABEL: Final = 300
+_BAR: Final = 330
 _LINE: Final = 24
 _HEADING: Final = 54
 _STYLE: Final = """
