@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
-from api.graphql.ids import uuid_of
 from carepost.config import ConfigError
+from carepost.given import read_id
 from db.accounts import Account, list_accounts
 from db.pool import Database
 from db.practices import Practice, list_practices
@@ -29,8 +28,8 @@ class Chosen:
 
 async def chosen_accounts(url: str, database: Database, choice: Choice) -> Sequence[Chosen]:
     """The accounts asked for; `url` must be the owner's. Raises `ConfigError` when there is none such."""
-    practice_id = _id("Practice", choice.practice)
-    account_id = _id("SendingAccount", choice.account)
+    practice_id = read_id("Practice", choice.practice) if choice.practice is not None else None
+    account_id = read_id("SendingAccount", choice.account) if choice.account is not None else None
     found = [
         Chosen(practice, account)
         for practice in await list_practices(url)
@@ -40,18 +39,4 @@ async def chosen_accounts(url: str, database: Database, choice: Choice) -> Seque
     ]
     if not found:
         raise ConfigError("There is no such sending account." if account_id or practice_id else "There is no account.")
-    return found
-
-
-def _id(kind: str, given: str | None) -> UUID | None:
-    """A plain UUID, or an id as the API gives it."""
-    if given is None:
-        return None
-    try:
-        return UUID(given)
-    except ValueError:
-        pass
-    found = uuid_of(kind, given)
-    if found is None:
-        raise ConfigError(f"{given!r} is no id of {'a practice' if kind == 'Practice' else 'a sending account'}.")
     return found

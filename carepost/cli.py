@@ -5,8 +5,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
-from uuid import UUID
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
@@ -26,6 +25,9 @@ app = typer.Typer(
     help="Sends a practice's emails to its patients and shows, honestly and live, what became of each one.",
 )
 _err = Console(stderr=True)
+
+WhichPractice = Annotated[str | None, typer.Option(help="Id of the practice; needed where there are several.")]
+AccountsOf = Annotated[str | None, typer.Option(help="Id of a practice: its accounts alone.")]
 
 
 @app.command()
@@ -69,7 +71,7 @@ def migrate() -> None:
     """Brings the database up to date; safe to run twice, or from two places at once."""
     from db.migrate import migrate as apply
 
-    url = _reachable().needed("database_url", "postgresql://carepost@db.example.com/carepost")
+    url = _beside().needed_database_url()
     applied = asyncio.run(apply(url))
     for migration in applied:
         typer.echo(f"applied {migration.name}")
@@ -89,22 +91,23 @@ def practice(
         zone = ZoneInfo(time_zone)
     except (KeyError, ValueError, OSError) as error:
         raise ConfigError(f"{time_zone!r} is no time zone; name one such as Europe/Berlin.") from error
-    url = _reachable().needed("database_url", "postgresql://carepost@db.example.com/carepost")
+    url = _beside().needed_database_url()
     typer.echo(str(asyncio.run(create_practice(url, name, zone)).id))
 
 
 @app.command()
 def token(
     role: Annotated[Role, typer.Option(help="What its bearer may do.", case_sensitive=False)] = Role.STAFF,
-    practice: Annotated[str | None, typer.Option(help="Id of the practice; needed where there are several.")] = None,
+    practice: WhichPractice = None,
     subject: Annotated[str, typer.Option(help="Who it is for; the audit trail names them.")] = "carepost token",
     hours: Annotated[float, typer.Option(help="How long it holds.", min=0.01, max=24 * 90)] = 12,
 ) -> None:
     """Prints a token to sign in with, alone on the last line."""
+    from carepost.given import which_practice
     from carepost.tokens import make_token
 
-    settings = _reachable()
-    practice_id = _practice(settings, practice)
+    settings = _beside()
+    practice_id = which_practice(settings, practice)
     typer.echo(make_token(settings, practice_id, role, subject, timedelta(hours=hours)))
 
 
@@ -115,16 +118,16 @@ def revoke(
     before: Annotated[
         str | None, typer.Option(help="Those issued before this time (now, unless given), of everybody or --subject.")
     ] = None,
-    practice: Annotated[str | None, typer.Option(help="Id of the practice; needed where there are several.")] = None,
+    practice: WhichPractice = None,
 ) -> None:
     """Revokes tokens: requests with them are refused, and their sockets closed, within seconds."""
+    from carepost.given import which_practice
     from carepost.revoke import read_revocation, run_revoke
 
     revocation = read_revocation(subject, token_id, before, datetime.now(UTC))
-    settings = _reachable()
-    practice_id = _practice(settings, practice)
-    url = settings.needed("database_url", "postgresql://carepost@db.example.com/carepost")
-    _err.print(asyncio.run(run_revoke(url, practice_id, revocation)), highlight=False, markup=False, soft_wrap=True)
+    settings = _beside()
+    done = run_revoke(settings.needed_database_url(), which_practice(settings, practice), revocation)
+    _err.print(asyncio.run(done), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -134,12 +137,12 @@ def rotate_keys(
     """Seals everything anew by the first SECRET_KEY; it may be stopped, and run while everything runs."""
     from carepost.rotate import run_rotate
 
-    raise typer.Exit(asyncio.run(run_rotate(_reachable(), dry_run=dry_run)))
+    raise typer.Exit(asyncio.run(run_rotate(_beside(), dry_run=dry_run)))
 
 
 @app.command()
 def reconcile(
-    practice: Annotated[str | None, typer.Option(help="Id of a practice: its accounts alone.")] = None,
+    practice: AccountsOf = None,
     account: Annotated[str | None, typer.Option(help="Id of an account: that one alone.")] = None,
     first: Annotated[
         datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="Sent on this day or later.")
@@ -154,20 +157,20 @@ def reconcile(
     from carepost.reconcile import Days, run_reconcile
 
     days = Days(first.date() if first else None, last.date() if last else None)
-    if not asyncio.run(run_reconcile(_reachable(), Choice(practice, account), days, dry_run=dry_run)):
+    if not asyncio.run(run_reconcile(_beside(), Choice(practice, account), days, dry_run=dry_run)):
         raise typer.Exit(1)
 
 
 @app.command()
 def doctor(
     account: Annotated[str | None, typer.Argument(help="Id of an account; all of them without one.")] = None,
-    practice: Annotated[str | None, typer.Option(help="Id of a practice: its accounts alone.")] = None,
+    practice: AccountsOf = None,
 ) -> None:
     """Checks sending accounts from end to end and says what to do; exit code 1 when something failed."""
     from carepost.chosen import Choice
     from carepost.doctor.run import run_doctor
 
-    if not asyncio.run(run_doctor(_reachable(), Choice(practice, account))):
+    if not asyncio.run(run_doctor(_beside(), Choice(practice, account))):
         raise typer.Exit(1)
 
 
@@ -190,20 +193,26 @@ def replay(
     """Reads stored webhooks again, adds the events that were missed, and leaves what was right.
 
     Ends with 3 where webhooks remain that can't be read."""
-    from api.graphql.ids import uuid_of
+    from carepost.given import read_id, read_moment
     from carepost.replay import Resume, run_replay
     from db.practices import list_practices
     from mail.providers import PROVIDERS
 
     if provider is not None and provider not in PROVIDERS:
         raise ConfigError(f"{provider!r} is no provider; name one of {', '.join(PROVIDERS)}.")
-    account_id = (uuid_of("SendingAccount", account) if account else None) or _uuid(account, "sending account")
-    wanted = Stored(provider, account_id, _moment("--from", from_), _moment("--to", to), only)
+    wanted = Stored(
+        provider,
+        read_id("SendingAccount", account) if account is not None else None,
+        read_moment("--from", from_),
+        read_moment("--to", to),
+        only,
+    )
     place = Resume.read(resume) if resume else None
-    settings = _reachable()
-    url = settings.needed("database_url", "postgresql://carepost@db.example.com/carepost")
-    one = _uuid(practice, "practice")
-    practices = [PracticeId(one)] if one else [each.id for each in asyncio.run(list_practices(url))]
+    settings = _beside()
+    if practice is not None:
+        practices = [PracticeId(read_id("Practice", practice))]
+    else:
+        practices = [each.id for each in asyncio.run(list_practices(settings.needed_database_url()))]
     code = asyncio.run(run_replay(settings, practices, wanted, place, dry_run=dry_run))
     if code:
         raise typer.Exit(code)
@@ -212,16 +221,17 @@ def replay(
 @app.command(name="import")
 def import_(
     file: Annotated[Path, typer.Argument(help="CSV in UTF-8; its first line names name, email and open_tracking.")],
-    practice: Annotated[str | None, typer.Option(help="Id of the practice; needed where there are several.")] = None,
+    practice: WhichPractice = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and write nothing.")] = False,
 ) -> None:
     """Makes patients from a CSV file; those of the same name and address are left as they are.
 
     Ends with 3 where lines were left out."""
+    from carepost.given import which_practice
     from carepost.import_patients import run_import
 
-    settings = _reachable()
-    imported = asyncio.run(run_import(settings, _practice(settings, practice), file, dry_run=dry_run))
+    settings = _beside()
+    imported = asyncio.run(run_import(settings, which_practice(settings, practice), file, dry_run=dry_run))
     if imported.refused:
         raise typer.Exit(3)
 
@@ -229,39 +239,42 @@ def import_(
 @app.command()
 def erase(
     patient: Annotated[str, typer.Argument(help="Id of the patient.")],
-    practice: Annotated[str | None, typer.Option(help="Id of the practice; needed where there are several.")] = None,
+    practice: WhichPractice = None,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
 ) -> None:
     """Removes what is known of a patient for good: name, address, and the content of every message."""
-    from api.graphql.ids import uuid_of
     from carepost.erase import run_erase
+    from carepost.given import read_id, which_practice
 
-    settings = _reachable()
-    patient_id = uuid_of("Patient", patient) or _uuid(patient, "patient")
-    assert patient_id is not None
+    settings = _beside()
+    patient_id = read_id("Patient", patient)
     if not yes:
         typer.confirm("This can't be undone. Erase the patient?", abort=True, err=True)
-    asyncio.run(run_erase(settings, _practice(settings, practice), patient_id))
+    asyncio.run(run_erase(settings, which_practice(settings, practice), patient_id))
 
 
 @app.command()
 def audit(
-    practice: Annotated[str | None, typer.Option(help="Id of the practice; needed where there are several.")] = None,
+    practice: WhichPractice = None,
     patient: Annotated[str | None, typer.Option(help="Only what concerns this patient, by their id.")] = None,
     subject: Annotated[str | None, typer.Option(help="Only what this person did and saw, by their `sub`.")] = None,
     from_: Annotated[str | None, typer.Option("--from", help="At this time or later: 2026-03-01T12:00Z.")] = None,
     to: Annotated[str | None, typer.Option(help="Before this time.")] = None,
 ) -> None:
     """Prints who did and saw what, in order of time: a line of JSON each."""
-    from api.graphql.ids import uuid_of
     from carepost.audit import run_audit
+    from carepost.given import read_id, read_moment, which_practice
     from db.audit import Wanted
 
-    patient_id = (uuid_of("Patient", patient) if patient else None) or _uuid(patient, "patient")
-    wanted = Wanted(_moment("--from", from_), _moment("--to", to), subject, patient_id)
-    settings = _reachable()
-    url = settings.needed("database_url", "postgresql://carepost@db.example.com/carepost")
-    asyncio.run(run_audit(url, _practice(settings, practice), wanted, typer.echo))
+    wanted = Wanted(
+        read_moment("--from", from_),
+        read_moment("--to", to),
+        subject,
+        read_id("Patient", patient) if patient is not None else None,
+    )
+    settings = _beside()
+    practice_id = which_practice(settings, practice)
+    asyncio.run(run_audit(settings.needed_database_url(), practice_id, wanted, typer.echo))
 
 
 @app.command()
@@ -292,39 +305,6 @@ def _print_or_check(text: str, check: Path | None, command: str) -> None:
         raise typer.Exit(1)
 
 
-def _practice(settings: Settings, given: str | None) -> PracticeId:
-    from db.practices import list_practices
-
-    if one := _uuid(given, "practice"):
-        return PracticeId(one)
-    url = settings.needed("database_url", "postgresql://carepost@db.example.com/carepost")
-    practices = asyncio.run(list_practices(url))
-    if len(practices) == 1:
-        return practices[0].id
-    if not practices:
-        raise ConfigError("There is no practice yet; make one: carepost practice 'Northgate Practice'")
-    listed = "".join(f"\n  {entry.id}  {entry.name}" for entry in practices)
-    raise ConfigError(f"There are several practices; name one by --practice ID:{listed}")
-
-
-def _uuid(given: str | None, of: str) -> UUID | None:
-    try:
-        return UUID(given) if given is not None else None
-    except ValueError as error:
-        raise ConfigError(f"{given!r} is no id of a {of}.") from error
-
-
-def _moment(option: str, given: str | None) -> datetime | None:
-    """A time in UTC unless it names another zone."""
-    if given is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(given)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:
-        raise ConfigError(f"{option} {given!r} is no time; name one such as 2026-03-01T12:00Z.") from error
-
-
 def _settings() -> Settings:
     """This process's settings, and its logs as they say."""
     from carepost.logs import set_up_logs
@@ -334,22 +314,10 @@ def _settings() -> Settings:
     return settings
 
 
-def _reachable() -> Settings:
-    """Settings for a command beside a running Carepost: with no DATABASE_URL, those of the one in DATA_DIR."""
-    from carepost.machine import running_environment
+def _beside() -> Settings:
+    from carepost.machine import settings_beside
 
-    settings = read_settings()
-    if settings.database_url:
-        return settings
-    environment = running_environment(settings.data_dir)
-    if environment is None:
-        raise ConfigError(
-            f"No Carepost runs in {settings.data_dir}. Start one (carepost up), or set CAREPOST_DATABASE_URL."
-        )
-    found: dict[str, Any] = {
-        name.removeprefix("CAREPOST_").lower(): value for name, value in environment.items() if value
-    }
-    return Settings.model_validate(settings.model_dump(exclude_defaults=True) | found)
+    return settings_beside()
 
 
 def main(run: Callable[[], object] = app) -> None:

@@ -88,6 +88,9 @@ class Settings(BaseSettings):
             raise ConfigError(f"Set CAREPOST_{name.upper()}, for example {example}")
         return str(value)
 
+    def needed_database_url(self) -> str:
+        return self.needed("database_url", "postgresql://carepost@db.example.com/carepost")
+
     def sealer(self) -> Sealer:
         if not self.secret_key:
             raise ConfigError("Set CAREPOST_SECRET_KEY, for example to the output of `openssl rand -base64 32`")
@@ -103,7 +106,7 @@ class Settings(BaseSettings):
 
     def api(self) -> ApiConfig:
         return ApiConfig(
-            database_url=self.needed("database_url", "postgresql://carepost@db.example.com/carepost"),
+            database_url=self.needed_database_url(),
             redis_url=self.needed("redis_url", "redis://valkey.example.com:6379"),
             sealer=self.sealer(),
             sign_in=self.sign_in(),
@@ -130,7 +133,7 @@ class Settings(BaseSettings):
         from workers.main import WorkerConfig
 
         return WorkerConfig(
-            database_url=self.needed("database_url", "postgresql://carepost@db.example.com/carepost"),
+            database_url=self.needed_database_url(),
             redis_url=self.needed("redis_url", "redis://valkey.example.com:6379"),
             sealer=self.sealer(),
             lease=timedelta(seconds=self.lease_seconds),

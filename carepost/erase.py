@@ -12,7 +12,7 @@ from mail.ids import PracticeId
 
 async def run_erase(settings: Settings, practice_id: PracticeId, patient_id: UUID) -> None:
     """Erases one patient and says what that removed; raises `ConfigError` when there is none such."""
-    url = settings.needed("database_url", "postgresql://carepost@db.example.com/carepost")
+    url = settings.needed_database_url()
     async with Database(url, PoolSize(1, 2)) as database:
         try:
             erased = await erase_patient(database, settings.sealer(), practice_id, patient_id, "carepost erase")

@@ -38,7 +38,7 @@ async def run_import(settings: Settings, practice_id: PracticeId, path: Path, *,
     """Imports the patients of a file. A patient of the same name and address is left as they are, so that a file may be
     imported twice. A line that can't be read is told and left out."""
     console = Console(stderr=True)
-    url = settings.needed("database_url", "postgresql://carepost@db.example.com/carepost")
+    url = settings.needed_database_url()
     imported = Imported()
     batches = _batches(path, imported)
     first = next(batches, [])  # a file that is none is refused before anything is begun

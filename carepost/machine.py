@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
-from carepost.config import ConfigError, Settings
+from carepost.config import ConfigError, Settings, read_settings
 from carepost.processes import Command, Supervisor
 from db.migrate import migrate
 
@@ -92,7 +92,22 @@ class Machine:
         return {name: kept[name] for name in missing}
 
 
-def running_environment(data_dir: Path) -> Mapping[str, str] | None:
+def settings_beside() -> Settings:
+    """Settings for a command beside a running Carepost: with no DATABASE_URL, those of the one in DATA_DIR. Raises
+    `ConfigError` when none runs there."""
+    settings = read_settings()
+    if settings.database_url:
+        return settings
+    environment = _running_environment(settings.data_dir)
+    if environment is None:
+        raise ConfigError(
+            f"No Carepost runs in {settings.data_dir}. Start one (carepost up), or set CAREPOST_DATABASE_URL."
+        )
+    found = {name.removeprefix("CAREPOST_").lower(): value for name, value in environment.items() if value}
+    return Settings.model_validate(settings.model_dump(exclude_defaults=True) | found)
+
+
+def _running_environment(data_dir: Path) -> Mapping[str, str] | None:
     """The environment of the Carepost that runs in a folder; None when none does."""
     try:
         run = json.loads((data_dir / _RUN).read_text())

@@ -57,7 +57,7 @@ class Days:
 
 async def run_reconcile(settings: Settings, choice: Choice, days: Days, *, dry_run: bool) -> bool:
     """Asks and prints a summary; False when an account could not be asked to the end."""
-    url = settings.needed("database_url", "postgresql://carepost@db.example.com/carepost")
+    url = settings.needed_database_url()
     client = jobs.connect(settings.needed("redis_url", "redis://valkey.example.com:6379"))
     table = Table("Account", "ESP", "Unanswered", "Asked", "Told", "Changed", "")
     whole = True

@@ -53,7 +53,7 @@ async def run_replay(
     """Replays, and gives the exit code: 0, 3 where webhooks remain that can't be read, 130 when stopped."""
     stop = told_to_stop()
     console = Console(stderr=True)
-    url = settings.needed("database_url", "postgresql://carepost@db.example.com/carepost")
+    url = settings.needed_database_url()
     total, where, stopped = Report(), resume, False
     async with Database(url, PoolSize(1, 3)) as database, _announcing(settings) as hurry:
         async with database.app.acquire() as connection:

@@ -25,7 +25,7 @@ _PATIENCE_MS: Final = 600_000
 async def run_rotate(settings: Settings, *, dry_run: bool = False) -> int:
     """Rotates, and gives the exit code: 0, 3 where rows remain that no key opens."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    url, sealer = settings.needed("database_url", "postgresql://carepost@db.example.com/carepost"), settings.sealer()
+    url, sealer = settings.needed_database_url(), settings.sealer()
     practices = [practice.id for practice in await list_practices(url)]
     async with Database(url, PoolSize(1, 2), statement_timeout_ms=_PATIENCE_MS) as database:
         async with database.app.acquire() as connection:

@@ -45,7 +45,7 @@ class Doctor:
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         settings, enter = self._settings, stack.enter_async_context
-        self._url = settings.needed("database_url", "postgresql://carepost@db.example.com/carepost")
+        self._url = settings.needed_database_url()
         self._sealer = settings.sealer()
         outgoing = Outgoing(settings.allowed_networks)
         self.database = await enter(Database(self._url))

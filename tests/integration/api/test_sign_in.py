@@ -165,6 +165,12 @@ class Keys:
         self.asked += 1
         return JSONResponse({"keys": self.keys}, status_code=self.status)
 
+    def is_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """From now on, and whoever wants a key asks again at once."""
+        self.status = 500
+        monkeypatch.setattr("api.jwks._FRESH", 0.0)
+        monkeypatch.setattr("api.jwks._PAUSE", 0.0)
+
     def add(self, kid: str, public: Any, algorithm: Any, **more: Any) -> None:
         self.keys.append({**json.loads(algorithm.to_jwk(public)), "kid": kid, "use": "sig", **more})
 
@@ -281,9 +287,7 @@ async def test_while_the_provider_is_away_known_keys_go_on_and_others_are_answer
 
     async with httpx2.AsyncClient(base_url=api) as http:
         assert (await ask(http, token("known"))).status_code == 200
-        provider.status = 500
-        monkeypatch.setattr("api.jwks._FRESH", 0.0)
-        monkeypatch.setattr("api.jwks._PAUSE", 0.0)
+        provider.is_away(monkeypatch)
         for _ in range(3):
             assert (await ask(http, token("known"))).status_code == 200
             assert verdict(await ask(http, token("unknown"))) == (503, "SIGN_IN_UNAVAILABLE")
@@ -302,9 +306,7 @@ async def test_a_socket_goes_on_when_nobody_can_judge_its_new_token(
     provider.add("known", rsa_key.public_key(), RSAAlgorithm)
     async with plain_socket(await stack.api(sign_in=SignIn(jwks_url=url))) as socket:
         await sign_in(socket, jwt.encode(claims(practice), rsa_key, "RS256", headers={"kid": "known"}))
-        provider.status = 500
-        monkeypatch.setattr("api.jwks._FRESH", 0.0)
-        monkeypatch.setattr("api.jwks._PAUSE", 0.0)
+        provider.is_away(monkeypatch)
         for kid, said in (("unknown", {"type"}), ("known", {"type", "payload"})):
             token = jwt.encode(claims(practice), rsa_key, "RS256", headers={"kid": kid})
             await say(socket, {"type": "ping", "payload": {"Authorization": f"Bearer {token}"}})

@@ -187,18 +187,6 @@ async def test_evidence_and_the_audit_trail_are_only_appended(database: Database
                 await connection.execute(statement)
 
 
-async def test_every_foreign_key_holds_the_practice(owner: asyncpg.Connection, database: Database) -> None:
-    keys = await owner.fetch(
-        "SELECT conname, conrelid::regclass::text AS source, confrelid::regclass::text AS target, "
-        "(SELECT attname FROM pg_attribute WHERE attrelid = conrelid AND attnum = conkey[1]) AS own, "
-        "(SELECT attname FROM pg_attribute WHERE attrelid = confrelid AND attnum = confkey[1]) AS theirs "
-        "FROM pg_constraint WHERE contype = 'f' AND conparentid = 0 AND connamespace = 'public'::regnamespace"
-    )
-    assert len(keys) >= 11
-    for key in keys:
-        assert (key["own"], key["theirs"]) == ("practice_id", key_of(key["target"])), key["conname"]
-
-
 async def test_nothing_points_into_another_practice(database: Database, house: House, other: House) -> None:
     for table, column, foreign in (
         ("message", "patient_id", other.patient.id),
