@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx2
 
-from tests.support.stack import until
+from tests.support.stack import JWT_SECRET, Stack, until
 
 PATIENCE = 60.0
 """The longest that a test waits for a process, in seconds."""
@@ -175,3 +175,14 @@ async def nobody_left_in(folder: Path, within: float = 15.0) -> None:
         await until(gone, within)
     except TimeoutError:
         raise AssertionError(f"left behind: {processes_in(folder)}") from None
+
+
+def settings_for(stack: Stack, *keys: str) -> dict[str, str]:
+    """What processes on the servers of a test are told; the first key seals."""
+    return {
+        "CAREPOST_DATABASE_URL": stack.database_url,
+        "CAREPOST_REDIS_URL": stack.redis_url,
+        "CAREPOST_JWT_SECRET": JWT_SECRET,
+        "CAREPOST_SECRET_KEY": ",".join(keys),
+        "CAREPOST_SWEEP_SECONDS": "1",
+    }

@@ -25,7 +25,7 @@ from db.patients import Patient
 from db.practices import Practice
 from db.sealing import Sealer
 from mail.ids import MessageId
-from tests.acceptance.processes import carepost, environment, program, serving
+from tests.acceptance.processes import carepost, environment, program, serving, settings_for
 from tests.integration.api.sockets import CHANGED, LiveClient
 from tests.support.databases import OWN_KEY as OLD
 from tests.support.databases import OWN_SEALER
@@ -37,16 +37,6 @@ VIEWER = "{ viewer { subject } }"
 SEND = "mutation ($input: SendMessageInput!) { sendMessage(input: $input) { message { id } errors { code } } }"
 READ = "query ($id: ID!) { message(id: $id) { status text } }"
 MESSAGES = 450
-
-
-def settings_for(stack: Stack, *keys: str) -> dict[str, str]:
-    return {
-        "CAREPOST_DATABASE_URL": stack.database_url,
-        "CAREPOST_REDIS_URL": stack.redis_url,
-        "CAREPOST_JWT_SECRET": JWT_SECRET,
-        "CAREPOST_SECRET_KEY": ",".join(keys),
-        "CAREPOST_SWEEP_SECONDS": "1",
-    }
 
 
 async def test_a_revoked_token_is_refused_and_its_socket_closed_and_another_goes_on(
