@@ -182,22 +182,19 @@ class Worker:
 
     async def send_one(self) -> float:
         """A single email: the seconds from its commit until it was handed over."""
-        message_id, due = await self._due()
-        while True:
-            async with self.database.tenant(self.practice.id) as connection:
-                sent_at = await connection.fetchval("SELECT sent_at FROM message WHERE id = $1", message_id)
-            if sent_at is not None:
-                return float((sent_at - due).total_seconds())
-            await asyncio.sleep(0.005)
+        return await self._seconds_until("SELECT sent_at FROM message WHERE id = $1")
 
     async def pick_up_one(self) -> float:
         """A single email: the seconds from its job's enqueueing until a worker that the job woke claims it."""
+        return await self._seconds_until("SELECT started_at FROM attempt WHERE message_id = $1")
+
+    async def _seconds_until(self, asked: str) -> float:
         message_id, due = await self._due()
         while True:
             async with self.database.tenant(self.practice.id) as connection:
-                begun = await connection.fetchval("SELECT started_at FROM attempt WHERE message_id = $1", message_id)
-            if begun is not None:
-                return float((begun - due).total_seconds())
+                at = await connection.fetchval(asked, message_id)
+            if at is not None:
+                return float((at - due).total_seconds())
             await asyncio.sleep(0.005)
 
     async def _due(self) -> tuple[MessageId, datetime]:

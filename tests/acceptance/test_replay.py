@@ -36,7 +36,7 @@ async def missed(
     """Three webhooks of which a program of yesterday read nothing; one of them can't be read today either."""
     monkeypatch.setattr("tests.support.practice.OWN_SEALER", Sealer([KEY]))
     account = await make_account(database, practice)
-    messages = await make_messages(database, practice, await make_patient(database, practice), account.id, 2)
+    messages = await make_messages(database, practice, await make_patient(database, practice), account, 2)
     for message in messages:
         await make_delivery(database, practice, account.id, orjson.dumps([sendgrid_event("delivered", message)]))
     await make_delivery(database, practice, account.id, b"[{")

@@ -19,8 +19,7 @@ from api.graphql.ids import global_id
 from carepost.config import Settings
 from carepost.tokens import make_token
 from db.accounts import Account
-from db.ids import uuid7
-from db.messages import Body, NewMessage, insert_messages
+from db.messages import Body, insert_messages
 from db.patients import Patient
 from db.practices import Practice
 from db.sealing import Sealer
@@ -29,7 +28,7 @@ from tests.acceptance.processes import carepost, environment, program, serving, 
 from tests.integration.api.sockets import CHANGED, LiveClient
 from tests.support.databases import OWN_KEY as OLD
 from tests.support.databases import OWN_SEALER
-from tests.support.practice import make_patient
+from tests.support.practice import draft_of, make_patient
 from tests.support.stack import JWT_SECRET, GraphQLClient, Stack, token_for, until
 
 NEW = "a new secret key of these processes which is long enough"
@@ -76,20 +75,9 @@ async def letters(stack: Stack, practice: Practice) -> tuple[Account, Patient, l
     """Many messages sealed by the old key, none of them due, and an account whose mail server takes others."""
     account, _ = await stack.smtp(practice)
     patient = await make_patient(stack.database, practice)
-    now = datetime.now(UTC)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
     drafts = [
-        NewMessage(
-            id=MessageId(uuid7(now)),
-            patient_id=patient.id,
-            account_id=account.id,
-            account_kind=account.kind,
-            recipient=patient.email,
-            subject="Your results are ready",
-            body=Body(f"Letter {number}.", None),
-            track_opens=True,
-            queued_at=now,
-            scheduled_at=now + timedelta(days=1),
-        )
+        draft_of(patient, account, body=Body(f"Letter {number}.", None), scheduled_at=tomorrow)
         for number in range(MESSAGES)
     ]
     async with stack.database.tenant(practice.id) as connection:

@@ -78,7 +78,7 @@ async def opened(servers: Servers) -> AsyncIterator[Tab]:
         async with Database(home.direct_url) as database:
             patient = await make_patient(database, home.practice)
             account = await make_account(database, home.practice)
-            [message] = await make_messages(database, home.practice, patient, account.id, 1)
+            [message] = await make_messages(database, home.practice, patient, account, 1)
         home.apis[0].start()
         await home.ready()
         token = token_for(home.practice)

@@ -1,7 +1,9 @@
 """A practice with a patient and accounts, written by the functions that serve."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from db.accounts import Account, create_account
@@ -59,6 +61,23 @@ async def make_account(
         )
 
 
+def draft_of(patient: Patient, account: Account, at: datetime | None = None, **changes: Any) -> NewMessage:
+    """A message to be stored, written now or `at`; `changes` are of its fields."""
+    queued_at = at or datetime.now(UTC)
+    draft = NewMessage(
+        id=MessageId(uuid7(queued_at)),
+        patient_id=patient.id,
+        account_id=account.id,
+        account_kind=account.kind,
+        recipient=patient.email,
+        subject="Your results are ready",
+        body=Body("Please call us.", None),
+        track_opens=True,
+        queued_at=queued_at,
+    )
+    return replace(draft, **changes)
+
+
 async def make_message(
     database: Database,
     practice: Practice,
@@ -71,19 +90,7 @@ async def make_message(
     scheduled_at: datetime | None = None,
 ) -> MessageId:
     """A queued message, due at once."""
-    queued_at = at or datetime.now(UTC)
-    message = NewMessage(
-        id=MessageId(uuid7(queued_at)),
-        patient_id=patient.id,
-        account_id=account.id,
-        account_kind=account.kind,
-        recipient=patient.email,
-        subject=subject,
-        body=Body(text, None),
-        track_opens=True,
-        queued_at=queued_at,
-        scheduled_at=scheduled_at,
-    )
+    message = draft_of(patient, account, at, subject=subject, body=Body(text, None), scheduled_at=scheduled_at)
     async with database.tenant(practice.id) as connection:
         await insert_messages(connection, OWN_SEALER, practice.id, [message])
     return message.id

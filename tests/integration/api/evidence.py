@@ -3,17 +3,17 @@
 import itertools
 from datetime import UTC, datetime
 
+from db.accounts import Account
 from db.events import Matched, record_events
-from db.ids import uuid7
-from db.messages import Body, NewMessage, insert_messages
+from db.messages import insert_messages
 from db.patients import Patient
 from db.pool import Database
 from db.practices import Practice
 from mail.event import Event, EventKind, EventSource
 from mail.failure import Failure, FailureKind
-from mail.ids import AccountId, MessageId
-from mail.status import AccountKind
+from mail.ids import MessageId
 from tests.support.databases import OWN_SEALER
+from tests.support.practice import draft_of
 from workers.jobs import Jobs
 
 _numbers = itertools.count()
@@ -45,24 +45,10 @@ class Evidence:
 
 
 async def make_messages(
-    database: Database, practice: Practice, patient: Patient, account_id: AccountId, count: int
+    database: Database, practice: Practice, patient: Patient, account: Account, count: int
 ) -> list[MessageId]:
     """Queued messages that no worker will ever take."""
-    now = datetime.now(UTC)
-    drafts = [
-        NewMessage(
-            id=MessageId(uuid7(now)),
-            patient_id=patient.id,
-            account_id=account_id,
-            account_kind=AccountKind.ESP,
-            recipient=patient.email,
-            subject=f"Letter {number}",
-            body=Body("Please call us.", None),
-            track_opens=True,
-            queued_at=now,
-        )
-        for number in range(count)
-    ]
+    drafts = [draft_of(patient, account, subject=f"Letter {number}") for number in range(count)]
     async with database.tenant(practice.id) as connection:
         await insert_messages(connection, OWN_SEALER, practice.id, drafts)
     return [draft.id for draft in drafts]

@@ -142,7 +142,7 @@ async def test_shuffled_and_repeated_webhooks_end_in_the_same_state_as_once_in_o
 
 async def make_thousand(stack: Stack, practice: Practice, hook: SendGridHook) -> list[MessageId]:
     patient = await make_patient(stack.database, practice)
-    return await make_messages(stack.database, practice, patient, hook.account.id, 1000)
+    return await make_messages(stack.database, practice, patient, hook.account, 1000)
 
 
 async def delivered(stack: Stack, practice: Practice) -> int:

@@ -24,18 +24,16 @@ from api.webhooks.secrets import WebhookSecrets
 from db.accounts import Account
 from db.event_pages import page_of_events
 from db.events import Matched, record_events
-from db.ids import uuid7
 from db.messages import Body, NewMessage, insert_messages
 from db.pool import Database
 from db.practices import Practice
 from mail.event import EventKind, EventSource
-from mail.ids import MessageId
 from mail.status import AccountKind
 from tests.integration.api.evidence import event
 from tests.support.databases import OWN_SEALER
 from tests.support.fuzzing import examples
 from tests.support.operations import operations
-from tests.support.practice import make_account, make_patient, make_practice
+from tests.support.practice import draft_of, make_account, make_patient, make_practice
 from workers import jobs
 from workers.jobs import Jobs
 
@@ -87,16 +85,13 @@ async def fill(database: Database, practice: Practice, chance: random.Random) ->
             days=chance.choice([0, 1, 10, 3000]), seconds=number, microseconds=chance.choice([0, 1, 999])
         )
         drafts.append(
-            NewMessage(
-                id=MessageId(uuid7(at)),
-                patient_id=patient.id,
-                account_id=account.id,
-                account_kind=account.kind,
-                recipient=patient.email,
+            draft_of(
+                patient,
+                account,
+                at,
                 subject=f"Letter {number}",
                 body=Body("Please call us.", chance.choice([None, "<b>Call</b><script>x</script>"])),
                 track_opens=chance.random() < 0.8,
-                queued_at=at,
                 scheduled_at=chance.choice([None, None, now + timedelta(days=1)]),
                 resend_of=chance.choice(drafts).id if drafts and chance.random() < 0.4 else None,
             )

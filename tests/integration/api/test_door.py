@@ -66,7 +66,7 @@ async def test_the_second_answer_is_the_first_to_the_byte(
 ) -> None:
     patient = await make_patient(stack.database, practice)
     account = await make_account(stack.database, practice)
-    for message in await make_messages(stack.database, practice, patient, account.id, 4):
+    for message in await make_messages(stack.database, practice, patient, account, 4):
         await evidence.of(practice, message, EventKind.DELIVERED, EventKind.OPENED)
     headers = {"authorization": f"Bearer {token_for(practice)}"}
     async with httpx2.AsyncClient(base_url=await stack.api(), headers=headers) as http:

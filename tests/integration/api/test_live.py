@@ -44,8 +44,8 @@ async def test_changes_come_to_who_watches_the_patient_the_messages_or_the_pract
 ) -> None:
     ann, bob = [await make_patient(stack.database, practice, f"{name}@mail.example") for name in ("ann", "bob")]
     account = await make_account(stack.database, practice)
-    first, second = await make_messages(stack.database, practice, ann, account.id, 2)
-    [third] = await make_messages(stack.database, practice, bob, account.id, 1)
+    first, second = await make_messages(stack.database, practice, ann, account, 2)
+    [third] = await make_messages(stack.database, practice, bob, account, 1)
     async with LiveClient(await stack.api(), token_for(practice)) as client:
         patient = await client.watch(patientId=global_id("Patient", ann.id))
         chosen = await client.watch(messageIds=[gid(second), gid(third)])
@@ -79,12 +79,10 @@ async def test_changes_of_another_practice_never_come(
     stack: Stack, practice: Practice, other_practice: Practice, evidence: Evidence
 ) -> None:
     patient = await make_patient(stack.database, practice)
-    [message] = await make_messages(
-        stack.database, practice, patient, (await make_account(stack.database, practice)).id, 1
-    )
+    [message] = await make_messages(stack.database, practice, patient, await make_account(stack.database, practice), 1)
     stranger = await make_patient(stack.database, other_practice)
     account = await make_account(stack.database, other_practice)
-    [theirs] = await make_messages(stack.database, other_practice, stranger, account.id, 1)
+    [theirs] = await make_messages(stack.database, other_practice, stranger, account, 1)
     api = await stack.api()
     async with (
         LiveClient(api, token_for(practice)) as client,
@@ -113,7 +111,7 @@ async def test_nothing_is_missed_between_a_list_and_its_subscription(
 ) -> None:
     patient = await make_patient(stack.database, practice)
     account = await make_account(stack.database, practice)
-    first, second = await make_messages(stack.database, practice, patient, account.id, 2)
+    first, second = await make_messages(stack.database, practice, patient, account, 2)
     api = await stack.api()
     client = await stack.client(api, practice)
     # A transaction that began before the list was read, and ends after it: its number is older than others'.
@@ -182,7 +180,7 @@ async def _true(answer: object) -> bool:
 async def test_a_cursor_that_is_none_or_too_old_says_so(stack: Stack, practice: Practice) -> None:
     patient = await make_patient(stack.database, practice)
     account = await make_account(stack.database, practice)
-    await make_messages(stack.database, practice, patient, account.id, 12)
+    await make_messages(stack.database, practice, patient, account, 12)
     api = await stack.api(limits=Limits(catch_up=10))
     async with LiveClient(api, token_for(practice)) as client:
         found = {}
@@ -209,9 +207,7 @@ async def test_a_cursor_that_is_none_or_too_old_says_so(stack: Stack, practice: 
 
 async def test_two_servers_behind_one_valkey_both_tell(stack: Stack, practice: Practice, evidence: Evidence) -> None:
     patient = await make_patient(stack.database, practice)
-    [message] = await make_messages(
-        stack.database, practice, patient, (await make_account(stack.database, practice)).id, 1
-    )
+    [message] = await make_messages(stack.database, practice, patient, await make_account(stack.database, practice), 1)
     async with contextlib.AsyncExitStack() as opened:
         clients = [
             await opened.enter_async_context(LiveClient(await stack.api(), token_for(practice))) for _ in range(2)
@@ -238,7 +234,7 @@ async def test_without_valkey_changes_come_later_and_with_it_at_once_again(
     monkeypatch.setattr("api.live._FALLBACK", 0.5)
     patient = await make_patient(stack.database, practice)
     account = await make_account(stack.database, practice)
-    [message] = await make_messages(stack.database, practice, patient, account.id, 1)
+    [message] = await make_messages(stack.database, practice, patient, account, 1)
     valkey = ValkeyServer(host="127.0.0.1", data_dir=tmp_path, config={"save": "", "loglevel": "warning"})
     valkey.start()
     port = valkey.port
@@ -280,7 +276,7 @@ async def _is(answer: Any, expected: str) -> bool:
 async def test_a_slow_client_gets_the_latest_of_each_message(stack: Stack, practice: Practice, hurry: Jobs) -> None:
     patient = await make_patient(stack.database, practice)
     account = await make_account(stack.database, practice)
-    messages = await make_messages(stack.database, practice, patient, account.id, 3)
+    messages = await make_messages(stack.database, practice, patient, account, 3)
     client = jobs.connect(stack.redis_url)
     hub = LiveHub(stack.database, client, catch_up=100)
     listening = asyncio.create_task(hub.run())
@@ -317,7 +313,7 @@ async def test_a_client_that_takes_nothing_is_told_to_come_again(
     monkeypatch.setattr("api.subscriber._PENDING_LIMIT", 2)
     patient = await make_patient(stack.database, practice)
     account = await make_account(stack.database, practice)
-    await make_messages(stack.database, practice, patient, account.id, 3)
+    await make_messages(stack.database, practice, patient, account, 3)
     async with LiveClient(await stack.api(), token_for(practice)) as client:
         answer = await client.answer(await client.start(CHANGED, since=live_cursor(BEGINNING)))
         assert answer["payload"]["errors"][0]["extensions"]["code"] == "TOO_SLOW"
@@ -348,7 +344,7 @@ async def test_a_client_that_is_cut_again_and_again_misses_nothing(
     rng = random.Random(7)
     patient = await make_patient(stack.database, practice)
     account = await make_account(stack.database, practice)
-    messages = await make_messages(stack.database, practice, patient, account.id, 50)
+    messages = await make_messages(stack.database, practice, patient, account, 50)
     lives = [
         rng.choice(
             [

@@ -64,7 +64,7 @@ async def house(stack: Stack, practice: Practice, api: str, rng: random.Random, 
     """Four patients with five messages each, and subscribers to all, to a patient, or to some messages."""
     account = await make_account(stack.database, practice)
     patients = [await make_patient(stack.database, practice, f"p{n}@mail.example") for n in range(4)]
-    messages = [await make_messages(stack.database, practice, patient, account.id, 5) for patient in patients]
+    messages = [await make_messages(stack.database, practice, patient, account, 5) for patient in patients]
     ids = [[global_id("Message", each) for each in some] for some in messages]
     everything = {each for some in ids for each in some}
     cursor = (await (await stack.client(api, practice))("{ messages { liveCursor } }"))["messages"]["liveCursor"]
@@ -161,7 +161,7 @@ async def test_a_change_is_put_into_words_once_for_all_who_ask_alike(
     monkeypatch.setattr(audience, "execute", lambda *given, **more: executed.append(1) or execute(*given, **more))
     patient = await make_patient(stack.database, practice)
     account = await make_account(stack.database, practice)
-    [message] = await make_messages(stack.database, practice, patient, account.id, 1)
+    [message] = await make_messages(stack.database, practice, patient, account, 1)
     api = await stack.api()
     shown = (
         "subscription ($s: Boolean!, $p: ID) "

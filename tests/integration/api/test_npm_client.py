@@ -117,7 +117,7 @@ class Proxy:
 async def messages(stack: Stack, practice: Practice) -> list[MessageId]:
     patient = await make_patient(stack.database, practice)
     account = await make_account(stack.database, practice)
-    return await make_messages(stack.database, practice, patient, account.id, 20)
+    return await make_messages(stack.database, practice, patient, account, 20)
 
 
 async def step(evidence: Evidence, practice: Practice, messages: list[MessageId], kind: EventKind) -> None:

@@ -41,7 +41,7 @@ async def test_node_finds_every_type_by_its_id(stack: Stack, practice: Practice,
     client = await stack.client(await stack.api(), practice)
     patient = await make_patient(stack.database, practice)
     account = await make_account(stack.database, practice)
-    [message] = await make_messages(stack.database, practice, patient, account.id, 1)
+    [message] = await make_messages(stack.database, practice, patient, account, 1)
     await evidence.of(practice, message, EventKind.DELIVERED)
     read = "{ messages { nodes { events { nodes { id } } } } viewer { practice { id } } }"
     answer = await client(read)
@@ -174,7 +174,7 @@ async def test_evidence_is_paged_in_the_order_in_which_it_happened(
     client = await stack.client(await stack.api(), practice)
     patient = await make_patient(stack.database, practice)
     account = await make_account(stack.database, practice)
-    [message] = await make_messages(stack.database, practice, patient, account.id, 1)
+    [message] = await make_messages(stack.database, practice, patient, account, 1)
     kinds = [EventKind.ACCEPTED, EventKind.DEFERRED, EventKind.DELIVERED, EventKind.OPENED, EventKind.CLICKED]
     for kind in kinds:
         await evidence.of(practice, message, kind)

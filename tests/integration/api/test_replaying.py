@@ -427,7 +427,7 @@ class TestAfterAnUpgrade:
         api = await stack.api()
         hook = await sendgrid_hook(stack, practice, api)
         patient = await make_patient(stack.database, practice)
-        [message] = await make_messages(stack.database, practice, patient, hook.account.id, 1)
+        [message] = await make_messages(stack.database, practice, patient, hook.account, 1)
         async with stack.database.tenant(practice.id) as connection:
             await connection.execute("UPDATE message SET due_at = NULL")
         monkeypatch.setattr(READ, fail)

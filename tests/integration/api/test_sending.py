@@ -302,7 +302,7 @@ async def test_a_message_sent_again_is_a_new_one_that_names_the_old(
     theirs = await make_message(
         stack.database, other_practice, stranger, await make_account(stack.database, other_practice)
     )
-    [message] = await make_messages(stack.database, practice, patient, account.id, 1)
+    [message] = await make_messages(stack.database, practice, patient, account, 1)
     await evidence.of(practice, message, EventKind.BOUNCED)
     update = "mutation ($input: UpdatePatientInput!) { updatePatient(input: $input) { errors { code } } }"
     await client(update, input={"patientId": global_id("Patient", patient.id), "email": "new@mail.example"})
@@ -336,7 +336,7 @@ async def test_a_message_is_cancelled_once_and_before_it_is_sent(
     theirs = await make_message(
         stack.database, other_practice, stranger, await make_account(stack.database, other_practice)
     )
-    waiting, sent = await make_messages(stack.database, practice, patient, account.id, 2)
+    waiting, sent = await make_messages(stack.database, practice, patient, account, 2)
     await evidence.of(practice, sent, EventKind.ACCEPTED)
 
     async def cancel(message_id: str) -> dict[str, Any]:

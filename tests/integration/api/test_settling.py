@@ -45,7 +45,7 @@ async def inbox(database: Database, practice: Practice, hurry: Jobs) -> Inbox:
 
 async def messages_of(inbox: Inbox, count: int) -> list[MessageId]:
     patient = await make_patient(inbox.database, inbox.practice)
-    return await make_messages(inbox.database, inbox.practice, patient, inbox.account.id, count)
+    return await make_messages(inbox.database, inbox.practice, patient, inbox.account, count)
 
 
 async def test_of_a_thousand_webhooks_one_that_the_store_refuses_is_set_aside_and_told_by_its_place(

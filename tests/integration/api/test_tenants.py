@@ -124,7 +124,7 @@ async def test_every_field_with_an_id_or_cursor_gives_nothing_of_another_practic
     api = await stack.api()
     patient = await make_patient(stack.database, other_practice, "canary@mail.example", CANARY)
     account = await make_account(stack.database, other_practice)
-    [message] = await make_messages(stack.database, other_practice, patient, account.id, 1)
+    [message] = await make_messages(stack.database, other_practice, patient, account, 1)
     await evidence.of(other_practice, message, EventKind.DELIVERED)
     theirs = await stack.client(api, other_practice, Role.ADMIN)
     delivery = DeliveryId(uuid7(datetime.now(UTC)))
@@ -141,7 +141,7 @@ async def test_every_field_with_an_id_or_cursor_gives_nothing_of_another_practic
     [their_event] = seen["messages"]["nodes"][0]["events"]["nodes"]
     own = await make_patient(stack.database, practice)
     own_account = await make_account(stack.database, practice)
-    [own_message] = await make_messages(stack.database, practice, own, own_account.id, 1)
+    [own_message] = await make_messages(stack.database, practice, own, own_account, 1)
 
     nodes = {
         "Patient": global_id("Patient", patient.id),

@@ -49,7 +49,7 @@ async def ward(stack: Stack, practice: Practice, evidence: Evidence) -> Ward:
     ada = await make_patient(stack.database, practice, "ada@mail.example", ADA)
     bob = await make_patient(stack.database, practice, "bob@mail.example", BOB)
     account = await make_account(stack.database, practice)
-    [message] = await make_messages(stack.database, practice, ada, account.id, 1)
+    [message] = await make_messages(stack.database, practice, ada, account, 1)
     await evidence.of(practice, message, EventKind.DELIVERED)
     async with stack.database.tenant(practice.id) as connection:
         key = await connection.fetchval("SELECT dedupe_key FROM message_event")

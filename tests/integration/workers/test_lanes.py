@@ -12,8 +12,7 @@ import pytest
 from api.graphql.ids import global_id
 from carepost.sandbox import smtp
 from db.accounts import Account
-from db.ids import uuid7
-from db.messages import Body, NewMessage, insert_messages
+from db.messages import insert_messages
 from db.outbox import AttemptOutcome, Ending, Lane, claim_due, finish_all, put_back
 from db.patients import Patient
 from db.practices import Practice
@@ -23,29 +22,14 @@ from mail.status import AccountKind
 from tests.acceptance.processes import free_port
 from tests.integration.workers.sending import Desk, faults, received
 from tests.support.databases import OWN_SEALER
-from tests.support.practice import make_account, make_message, make_patient, make_practice
+from tests.support.practice import draft_of, make_account, make_message, make_patient, make_practice
 from tests.support.stack import Stack, until
 
 HOUR = timedelta(hours=1)
 
 
 async def write_bulk(stack: Stack, practice: Practice, patient: Patient, account: Account, count: int) -> None:
-    now = datetime.now(UTC)
-    messages = [
-        NewMessage(
-            id=MessageId(uuid7(now)),
-            patient_id=patient.id,
-            account_id=account.id,
-            account_kind=account.kind,
-            recipient=patient.email,
-            subject="To everybody",
-            body=Body("Closed on Monday.", None),
-            track_opens=False,
-            queued_at=now,
-            bulk=True,
-        )
-        for _ in range(count)
-    ]
+    messages = [draft_of(patient, account, bulk=True) for _ in range(count)]
     async with stack.database.tenant(practice.id) as connection:
         await insert_messages(connection, OWN_SEALER, practice.id, messages)
 
