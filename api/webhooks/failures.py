@@ -42,6 +42,8 @@ class SignatureFailures:
 
     async def _write(self) -> None:
         while self._counts:
+            # Of what comes while this is written, some may come before the end is told: it has a round of its own.
+            is_last = self._closing.is_set()
             counts, self._counts = self._counts, Counter()
             for (practice_id, account_id), count in counts.items():
                 try:
@@ -52,7 +54,7 @@ class SignatureFailures:
                     self._counts[practice_id, account_id] += count
                 else:
                     await self._jobs.announce(practice_id)
-            if self._closing.is_set():
+            if is_last:
                 return
             await self._pause()
 

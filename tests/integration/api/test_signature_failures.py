@@ -10,10 +10,13 @@ import pytest
 
 from api.graphql.ids import global_id
 from api.roles import Role
+from api.webhooks.failures import SignatureFailures
 from db.practices import Practice
 from tests.integration.api.hooks import SendGridHook, sendgrid_event, sendgrid_hook
 from tests.integration.api.sockets import LiveClient
+from tests.support.practice import make_account
 from tests.support.stack import Stack, token_for, until
+from workers.jobs import Jobs
 
 HEALTH = "subscription { accountHealthChanged { id health { signatureFailures advice { code severity nextStep } } } }"
 
@@ -82,6 +85,31 @@ async def test_what_was_counted_is_written_when_the_process_ends(stack: Stack, p
                 await refuse(http, hook)
     async with stack.database.tenant(practice.id) as connection:
         assert await connection.fetchval("SELECT signature_failures FROM sending_account") == 5
+
+
+async def test_what_comes_while_another_is_written_is_not_lost_when_the_process_ends(
+    stack: Stack, practice: Practice, database_url: str, hurry: Jobs
+) -> None:
+    account = await make_account(stack.database, practice)
+    failures = SignatureFailures(stack.database, hurry)
+    owner = await asyncpg.connect(database_url)
+    held = owner.transaction()
+    await held.start()
+    await owner.execute("SELECT FROM sending_account FOR UPDATE")
+    failures.note(practice.id, account.id)
+
+    async def is_being_written() -> bool:
+        return bool(await stack.database.app.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+    await until(is_being_written)
+    for _ in range(4):
+        failures.note(practice.id, account.id)
+    ending = asyncio.create_task(failures.close())
+    await asyncio.sleep(0)  # told to end, in the middle of the first
+    await held.commit()
+    await ending
+    assert await owner.fetchval("SELECT signature_failures FROM sending_account") == 5
+    await owner.close()
 
 
 async def test_some_bad_signatures_among_good_webhooks_are_no_problem(stack: Stack, practice: Practice) -> None:
