@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
+from api.stepping import go_on
+
 
 class BodyTooLarge(Exception):
     """The body is longer than what is taken here: answer 413."""
@@ -57,11 +59,18 @@ def in_time(receive: Receive, seconds: float) -> Receive:
         nonlocal deadline
         if deadline is None:
             return await receive()
+        # Mostly the server has the body when it has the headers, and a timer costs more than all else here.
+        waiting = receive().__await__()
         try:
-            async with asyncio.timeout_at(deadline):
-                message = await receive()
-        except TimeoutError as error:
-            raise BodyTooSlow from error
+            waits_for = next(waiting)
+        except StopIteration as done:
+            message: Message = done.value
+        else:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await go_on(waiting, waits_for)
+            except TimeoutError as error:
+                raise BodyTooSlow from error
         if not message.get("more_body"):
             deadline = None
         return message

@@ -13,8 +13,7 @@ import asyncpg
 
 from db import patients
 from db.messages import COLUMNS, MessageFilter, conditions
-from db.pool import TENANT, Pool
-from db.position import RUNNING
+from db.pool import TENANT_AND_RUNNING, Pool
 from mail.ids import PracticeId
 
 _PATIENT: Final = tuple(patients.COLUMNS.split(", "))
@@ -82,7 +81,7 @@ def _practice_statement(where: str, with_patient: bool) -> str:
     outer = "".join(f", m.their_{column}" for column in _PATIENT) if with_patient else ""
     joined = "JOIN patient p ON p.practice_id = tenant.practice_id AND p.id = m.patient_id " if with_patient else ""
     return (
-        TENANT + f"SELECT {_OUTER}, {RUNNING} AS running{outer} FROM tenant LEFT JOIN LATERAL ("
+        TENANT_AND_RUNNING + f"SELECT {_OUTER}, tenant.running{outer} FROM tenant LEFT JOIN LATERAL ("
         f"SELECT m.*, {_OF_ACCOUNT}{theirs} FROM (SELECT {_SHOWN} FROM message m "
         f"WHERE m.practice_id = tenant.practice_id{where} ORDER BY m.id DESC LIMIT $2) m "
         "JOIN sending_account a ON a.practice_id = tenant.practice_id AND a.id = m.account_id "
@@ -93,7 +92,7 @@ def _practice_statement(where: str, with_patient: bool) -> str:
 @lru_cache(256)
 def _patient_statement(where: str) -> str:
     return (
-        TENANT + f"SELECT {_OUTER}, {RUNNING} AS running, {_OF_PATIENT} FROM tenant CROSS JOIN LATERAL ("
+        TENANT_AND_RUNNING + f"SELECT {_OUTER}, tenant.running, {_OF_PATIENT} FROM tenant CROSS JOIN LATERAL ("
         f"SELECT {', '.join(_PATIENT)} FROM patient WHERE practice_id = tenant.practice_id AND id = $4 LIMIT 1) p "
         f"LEFT JOIN LATERAL (SELECT m.*, {_OF_ACCOUNT} FROM (SELECT {_SHOWN} FROM message m "
         f"WHERE m.practice_id = tenant.practice_id AND m.patient_id = $4{where} ORDER BY m.id DESC LIMIT $2) m "

@@ -10,8 +10,7 @@ import asyncpg
 import orjson
 
 from db.ids import uuid_floor
-from db.pool import TENANT, Connection, Pool
-from db.position import RUNNING
+from db.pool import TENANT, TENANT_AND_RUNNING, Connection, Pool
 from db.sealing import Sealer
 from mail.failure import Failure, FailureKind
 from mail.ids import AccountId, MessageId, PatientId, PracticeId
@@ -150,7 +149,8 @@ async def page_of_messages(
     """Messages of a practice, newest first, those older than the message `after`."""
     where, arguments = conditions(wanted, after, first_tracked, [practice_id, limit])
     rows = await pool.fetch(
-        TENANT + f"SELECT m.*, {RUNNING} AS running FROM tenant LEFT JOIN LATERAL (SELECT {COLUMNS} FROM message m "
+        TENANT_AND_RUNNING
+        + f"SELECT m.*, tenant.running FROM tenant LEFT JOIN LATERAL (SELECT {COLUMNS} FROM message m "
         f"WHERE m.practice_id = tenant.practice_id{where} ORDER BY m.id DESC LIMIT $2) m ON true",
         *arguments,
     )
@@ -169,7 +169,7 @@ async def pages_by_patient(
     """The same page for each of several patients, in one statement."""
     where, arguments = conditions(wanted, after, first_tracked, [practice_id, limit, patient_ids])
     rows = await pool.fetch(
-        TENANT + f"SELECT wanted.patient_id AS wanted, m.*, {RUNNING} AS running "
+        TENANT_AND_RUNNING + "SELECT wanted.patient_id AS wanted, m.*, tenant.running "
         "FROM tenant CROSS JOIN unnest($3::uuid[]) AS wanted(patient_id) LEFT JOIN LATERAL ("
         f"SELECT {COLUMNS} FROM message m WHERE m.practice_id = tenant.practice_id "
         f"AND m.patient_id = wanted.patient_id{where} ORDER BY m.id DESC LIMIT $2) m ON true",

@@ -19,7 +19,7 @@ import asyncpg
 import structlog
 
 from db.errors import UNREACHABLE, OutOfReach
-from db.position import Horizon
+from db.position import RUNNING, Horizon
 from db.reading import ReadingPool
 from mail.ids import PracticeId
 
@@ -30,14 +30,13 @@ else:
     Pool = asyncpg.Pool
     Connection = asyncpg.Connection
 
-TENANT: Final = (
-    "WITH tenant AS MATERIALIZED "
-    "(SELECT set_config('carepost.practice_id', $1::uuid::text, true)::uuid AS practice_id) "
-)
+_PRACTICE: Final = "set_config('carepost.practice_id', $1::uuid::text, true)::uuid AS practice_id"
+TENANT: Final = f"WITH tenant AS MATERIALIZED (SELECT {_PRACTICE}) "
 """Begins a reading statement that names its own tenant, in one round trip. What follows must be
 `SELECT ... FROM tenant CROSS JOIN LATERAL (SELECT ... LIMIT n or OFFSET 0)`: the LIMIT or OFFSET keeps
 Postgres from reading a table before the tenant is set. The setting ends with the statement."""
-
+TENANT_AND_RUNNING: Final = f"WITH tenant AS MATERIALIZED (SELECT {_PRACTICE}, {RUNNING} AS running) "
+"""The same, and `tenant.running` (db.position): worked out once, it costs a row nothing."""
 
 _CONNECT: Final = 5.0
 """Seconds; a host that takes no connection in this time takes none."""

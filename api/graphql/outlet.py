@@ -6,11 +6,12 @@ until it is done.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from types import coroutine
+from collections.abc import Callable, Generator
 from typing import Any
 
 from starlette.types import Message, Send
+
+from api.stepping import go_on
 
 
 class Outlet:
@@ -56,16 +57,16 @@ class Outlet:
     def _step(self, message: Message) -> None:
         if self.closed:
             return
-        sending: Any = self._send(message)
+        sending = self._send(message).__await__()
         try:
-            waits_for = sending.send(None)
+            waits_for = next(sending)
         except StopIteration:
             return
         except (OSError, RuntimeError):
             self.closed = True
             return
         # Posted while blocked: a last word, or a close. Each waits for itself; `_rest` is the latest.
-        task = asyncio.ensure_future(_finish(sending, waits_for))
+        task = asyncio.create_task(_finish(sending, waits_for))
         self._rest = task
         task.add_done_callback(self._finished)
 
@@ -78,20 +79,5 @@ class Outlet:
                 self.on_free()
 
 
-async def _finish(sending: Coroutine[Any, Any, None], waits_for: object) -> None:
-    await _go_on(sending, waits_for)
-
-
-@coroutine
-def _go_on(sending: Coroutine[Any, Any, None], waits_for: object) -> Any:
-    """A coroutine that was stepped by hand until it waited, in the hands of a task."""
-    try:
-        while True:
-            try:
-                answer = yield waits_for
-            except BaseException as error:  # noqa: BLE001 - handed on
-                waits_for = sending.throw(error)
-            else:
-                waits_for = sending.send(answer)
-    except StopIteration:
-        return
+async def _finish(sending: Generator[Any, Any, None], waits_for: object) -> None:
+    await go_on(sending, waits_for)

@@ -138,20 +138,20 @@ class FieldPlan:
         run.reading = self.info(run, place, 0)
         return run.reading  # type: ignore[no-any-return]
 
-    def quick(self, run: Run, above: Place, parents: list[Any]) -> list[Any] | None:
-        """The whole column at once, where nothing has to be called or looked at."""
+    def at_once(self, run: Run, place: Place, parents: list[Any]) -> list[Any] | None:
+        """The whole column where nothing below has to be called or awaited, and nothing fails; None otherwise."""
         if self._typename:
             return [self.parent_type.name] * len(parents)
-        if self._leaf is None or (self._read_each is None and self._read_all is None):
-            return None
         try:
             if self._read_all is not None:
-                values = list(self._read_all(parents, run.reading or self._reading(run, above)))
+                values = list(self._read_all(parents, run.reading or self._reading(run, place)))
+            elif self._read_each is not None:
+                values = list(map(self._read_each, parents))
             else:
-                values = list(map(self._read_each, parents))  # type: ignore[arg-type]
-            if self._exact:
+                return None
+            if self._exact and self._leaf is not None:
                 return self._leaf.written(values, native=run.native)
-            return self._leaf.column(values, native=run.native)
+            return self.values.at_once(run, place, values)
         except Exception:  # noqa: BLE001 - it comes again where each is looked at
             return None
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -17,7 +18,7 @@ from strawberry.types.cast import get_strawberry_type_cast
 from api.graphql.compiled.hooks import ReadAll
 from api.graphql.compiled.places import Place
 from api.graphql.compiled.run import NULLED, Run
-from api.graphql.compiled.values import Values, called, settled
+from api.graphql.compiled.values import Values, are_plain, called, settled
 
 if TYPE_CHECKING:
     from api.graphql.compiled.fields import FieldPlan
@@ -43,12 +44,32 @@ class ObjectPlan:
         """Whether nothing below is called: the same object is then written the same way."""
         return all(field.pure for field in self.fields)
 
+    def at_once(self, run: Run, place: Place, parents: list[Any]) -> list[Any] | None:
+        """The same where all fields can be written at once; None otherwise."""
+        if not self.fields:
+            return [{} for _ in parents]
+        columns: list[list[Any]] = []
+        sources: list[Any] | None = None if self.make_stand_ins else parents
+        for field in self.fields:
+            if field.is_read or self.make_stand_ins is None:
+                column = field.at_once(run, place, parents)
+            else:
+                if sources is None:
+                    sources = list(self.make_stand_ins(parents, field.info(run, place, 0)))
+                column = field.at_once(run, place, sources)
+            if column is None:
+                return None
+            columns.append(column)
+        return list(map(self._write, *columns))
+
     async def write(self, run: Run, place: Place, parents: list[Any]) -> list[Any]:
         """Each parent as a dictionary; `NULLED` where a field of it is."""
         if not parents:
             return []
         if not self.fields:
             return [{} for _ in parents]
+        if self.pure and (whole := self.at_once(run, place, parents)) is not None:
+            return whole
         columns: list[Any] = []
         waiting: list[tuple[int, Awaitable[list[Any]]]] = []
         stand_ins: list[Any] | None = None
@@ -58,7 +79,7 @@ class ObjectPlan:
                 if stand_ins is None:
                     stand_ins = list(self.make_stand_ins(parents, field.info(run, place, 0)))
                 sources = stand_ins
-            column = field.quick(run, place, sources)
+            column = field.at_once(run, place, sources)
             if column is None:
                 work = field.column(run, place, sources)
                 if field.waits_below:
@@ -106,29 +127,48 @@ class ObjectValues(Values):
             ]
             return await self._judged(run, place, values, verdicts)
         if (self.constant or (self.shared and len(values) > 2)) and self.plan.pure:
-            written = await self._once(run, place, values)
+            written = self._once(run, place, values)
             if written is not None:
                 return written
         return self.nulled(run, await self.plan.write(run, place, list(values)))
 
-    async def _once(self, run: Run, place: Place, values: Sequence[Any]) -> list[Any] | None:
-        """Each object written once, however often it stands there; None where that failed, so that all are written,
-        with their errors. Nothing below is called, so nobody asks where an object stands."""
+    def at_once(self, run: Run, place: Place, values: list[Any]) -> list[Any] | None:
+        if not self.plan.pure:
+            return None
+        kinds = set(map(type, values))
+        if are_plain(kinds):
+            return self._at_once(run, place, values)
+        if not self.nullable or not are_plain(kinds - {NoneType}):
+            return None
+        written = self._at_once(run, place, [value for value in values if value is not None])
+        if written is None:
+            return None
+        column = iter(written)
+        return [None if value is None else next(column) for value in values]
+
+    def _at_once(self, run: Run, place: Place, values: list[Any]) -> list[Any] | None:
+        if not self.vouched and not self._are_of_type(values):
+            return None
+        if self.constant or (self.shared and len(values) > 2):
+            return self._once(run, place, values)
+        return self.plan.at_once(run, place, values)
+
+    def _once(self, run: Run, place: Place, values: Sequence[Any]) -> list[Any] | None:
+        """Each object written once, however often it stands there; None where that can't be done at once. Nothing
+        below is called, so nobody asks where an object stands."""
         ids = list(map(id, values))
         known = self._known[run.native] if self.constant else {}
         with suppress(KeyError):
             return list(map(known.__getitem__, ids))
         once = {key: value for key, value in zip(ids, values, strict=True) if key not in known}
-        failures = len(run.failures)
-        written = await self.plan.write(run, place, list(once.values()))
-        if len(run.failures) > failures:
-            del run.failures[failures:]
+        written = self.plan.at_once(run, place, list(once.values()))
+        if written is None:
             return None
         if self.constant:
             if len(self._kept) > _MOST_KNOWN:
                 for each in (self._kept, *self._known):
                     each.clear()
-                return await self._once(run, place, values)
+                return self._once(run, place, values)
             self._kept.update(once)
             if run.native:
                 written = [orjson.Fragment(orjson.dumps(each)) for each in written]

@@ -34,7 +34,7 @@ class Values(ABC):
         """The values as they are written, in their order. One that can't be is noted as an error and is None, or
         `NULLED` where null may not stand."""
         kinds = set(map(type, values))
-        if kinds <= _PLAIN:
+        if are_plain(kinds):
             return await self.all(run, place, values)
         if any(map(_is_odd, kinds)):
             return await self._odd(run, place, values)
@@ -45,6 +45,11 @@ class Values(ABC):
     @abstractmethod
     async def all(self, run: Run, place: Place, values: Sequence[Any]) -> list[Any]:
         """The same for values without None and exceptions."""
+
+    def at_once(self, run: Run, place: Place, values: list[Any]) -> list[Any] | None:
+        """The same where nothing has to be called, awaited or noted as an error; None where something may have to be,
+        and then nothing was done. `place` is where the values stand or lies above it."""
+        return None
 
     def fail(self, run: Run, place: Place, number: int, error: Exception) -> Any:
         return run.fail(place, number, error, self.field.nodes)
@@ -89,6 +94,9 @@ class LeafValues(Values):
         super().__init__(field, nullable=nullable)
         self.leaf = leaf
 
+    def at_once(self, run: Run, place: Place, values: list[Any]) -> list[Any] | None:
+        return self.leaf.column(values, native=run.native)
+
     async def all(self, run: Run, place: Place, values: Sequence[Any]) -> list[Any]:
         column = list(values)
         if (written := self.leaf.column(column, native=run.native)) is not None:
@@ -107,6 +115,18 @@ class ListValues(Values):
     def __init__(self, field: "FieldPlan", items: Values, *, nullable: bool) -> None:
         super().__init__(field, nullable=nullable)
         self.items = items
+
+    def at_once(self, run: Run, place: Place, values: list[Any]) -> list[Any] | None:
+        if set(map(type, values)) != {list}:
+            return None
+        if len(values) == 1:
+            written = self.items.at_once(run, place, values[0])
+            return None if written is None else [written]
+        written = self.items.at_once(run, place, list(chain.from_iterable(values)))
+        if written is None:
+            return None
+        column = iter(written)
+        return [list(islice(column, len(each))) for each in values]
 
     async def all(self, run: Run, place: Place, values: Sequence[Any]) -> list[Any]:
         lists: list[Any] = []
@@ -167,6 +187,11 @@ def called(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> An
 # Kinds of values that are neither None, nor exceptions, nor awaited. Programs have a few hundred classes of values.
 _PLAIN: Final[set[type]] = set()
 _MOST_PLAIN: Final = 4096
+
+
+def are_plain(kinds: set[type]) -> bool:
+    """Whether values of these kinds are known to be neither None, nor exceptions, nor awaited."""
+    return kinds <= _PLAIN
 
 
 def _is_odd(kind: type) -> bool:
