@@ -5,6 +5,8 @@ small statement. A statement by itself can't leave anything on a connection (eve
 transaction, and the role comes with the connection), so here some connections stay at hand between statements.
 """
 
+import asyncio
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +22,19 @@ else:
 
 
 class ReadingPool(_Base):
-    """`fetch`, `fetchrow` and `fetchval` take a connection at hand. One that failed, or whose statement was cancelled,
-    goes back to asyncpg, which sees to it; so does one that is at hand when somebody else needs it."""
+    """`fetch`, `fetchrow` and `fetchval` take a connection at hand, or wait for one that another of them has, which is
+    then handed over. One that failed, or whose statement was cancelled, goes back to asyncpg, which sees to it; so does
+    one that is at hand, or would be handed over, when a transaction needs it."""
 
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
+    def __init__(self, *arguments: Any, max_size: int, **keywords: Any) -> None:
+        super().__init__(*arguments, max_size=max_size, **keywords)
+        self._most = max_size
         self._at_hand: list[_Lent] = []
         self._waiting = 0
+        self._reading = 0
+        """Connections that statements have now."""
+        self._turns: deque[asyncio.Future[_Lent | None]] = deque()
+        """Statements that wait while all connections are with others."""
 
     async def fetch(self, query: str, *arguments: object, **options: Any) -> list[Any]:
         connection = await self._take()
@@ -75,27 +83,72 @@ class ReadingPool(_Base):
                 other.terminate()
             await self.release(other)
 
+    async def _take(self) -> _Lent:
+        while self._reading == self._most:
+            turn: asyncio.Future[_Lent | None] = asyncio.get_running_loop().create_future()
+            self._turns.append(turn)
+            try:
+                handed = await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():  # called at the same moment
+                    if (handed := turn.result()) is not None:
+                        self._hand_over(handed)
+                    else:
+                        pass
+                raise
+            if handed is not None:
+                return handed
+        self._reading += 1
+        try:
+            while self._at_hand:
+                connection = self._at_hand.pop()
+                # One that broke is with asyncpg again, and its proxy tells nothing any more.
+                with suppress(asyncpg.InterfaceError):
+                    if not connection.is_closed():
+                        return connection
+                    await self.release(connection)
+            return await self.acquire()
+        except BaseException:
+            self._make_room()
+            raise
+
+    async def _keep(self, connection: _Lent) -> None:
+        """After a statement that went well."""
+        if self._waiting or self.is_closing() or connection.is_in_transaction():
+            await self._give_back(connection)
+        else:
+            self._hand_over(connection)
+
     async def _take_back(self, connection: _Lent, error: BaseException) -> None:
         """After a statement that failed."""
         if isinstance(error, TimeoutError):
             await self.distrust(connection)
-        await self.release(connection)
+        await self._give_back(connection)
 
-    async def _take(self) -> _Lent:
-        while self._at_hand:
-            connection = self._at_hand.pop()
-            # One that broke is with asyncpg again, and its proxy tells nothing any more.
-            with suppress(asyncpg.InterfaceError):
-                if not connection.is_closed():
-                    return connection
-                await self.release(connection)
-        return await self.acquire()
-
-    async def _keep(self, connection: _Lent) -> None:
-        if self._waiting or self.is_closing() or connection.is_in_transaction():
+    async def _give_back(self, connection: _Lent) -> None:
+        try:
             await self.release(connection)
-        else:
+        finally:
+            self._make_room()
+
+    def _hand_over(self, connection: _Lent) -> None:
+        if not self._call_next(connection):
+            self._reading -= 1
             self._at_hand.append(connection)
+
+    def _make_room(self) -> None:
+        """One fewer has a connection, which is with asyncpg again: the next one takes it there."""
+        self._reading -= 1
+        self._call_next(None)
+
+    def _call_next(self, connection: _Lent | None) -> bool:
+        """Whether anybody waited."""
+        while self._turns:
+            turn = self._turns.popleft()
+            if not turn.done():
+                turn.set_result(connection)
+                return True
+        return False
 
     async def _acquire(self, timeout: float | None) -> _Lent:
         """asyncpg's own way to lend one: to transactions, and where none is at hand."""

@@ -458,7 +458,9 @@ def single_statement_reads() -> set[str]:
     def of(module: ModuleType) -> set[str]:
         functions = inspect.getmembers(module, inspect.iscoroutinefunction)
         own = ((name, function) for name, function in functions if function.__module__ == module.__name__)
-        return {name for name, function in own if re.search(r"TENANT\w*\s*\+|_statement\(", inspect.getsource(function))}
+        return {
+            name for name, function in own if re.search(r"TENANT\w*\s*\+|_statement\(", inspect.getsource(function))
+        }
 
     modules = [importlib.import_module(f"db.{each.name}") for each in pkgutil.iter_modules(db.__path__)]
     return set().union(*(of(module) for module in modules))

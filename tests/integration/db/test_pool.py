@@ -1,6 +1,7 @@
 """A pooled connection carries nothing over: no tenant, no role, no open transaction, whatever happened on it."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -149,6 +150,48 @@ async def test_reads_and_transactions_share_few_connections(database_url: str, p
             )
         pids = await asyncio.gather(*(database.app.fetchval("SELECT pg_backend_pid()") for _ in range(20)))
         assert len(set(pids)) <= 3
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whoever_waits_for_a_connection_gets_one_whatever_becomes_of_the_others(
+    database_url: str, practice: Practice, owner: asyncpg.Connection, seed: int
+) -> None:
+    rng = random.Random(seed)
+    name = urlsplit(database_url).path[1:]
+    one_by_one = asyncio.Lock()
+
+    async def read(database: Database) -> None:
+        await database.app.fetch("SELECT pg_sleep($1)", rng.random() / 100)
+
+    async def fail(database: Database) -> None:
+        await database.app.fetchval("SELECT 1 / $1::int", 0)
+
+    async def lose(database: Database) -> None:
+        async with one_by_one:
+            await owner.execute(
+                "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE datname = $1 "
+                "AND application_name = 'carepost_app' ORDER BY pid LIMIT 1 OFFSET $2) one",
+                name,
+                rng.randrange(3),
+            )
+
+    async def write(database: Database) -> None:
+        async with database.tenant(practice.id) as connection:
+            await connection.fetch("SELECT pg_sleep($1)", rng.random() / 100)
+
+    async def give_up(database: Database) -> None:
+        async with asyncio.timeout(rng.random() / 20):
+            await database.app.fetch("SELECT pg_sleep(0.02)")
+
+    expected = (asyncpg.DivisionByZeroError, *UNREACHABLE, TimeoutError)
+    deeds = [read] * 8 + [write] * rng.choice((0, 4)) + [fail, give_up, give_up] + [lose] * rng.choice((0, 1))
+    async with Database(database_url, PoolSize(1, 3)) as database, asyncio.timeout(30):
+        for _ in range(5):
+            errors = await asyncio.gather(*(rng.choice(deeds)(database) for _ in range(40)), return_exceptions=True)
+            assert [error for error in errors if error and not isinstance(error, expected)] == []
+        await asyncio.gather(*(read(database) for _ in range(20)), *(write(database) for _ in range(5)))
+        told = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'carepost_app' AND datname = $1"
+        assert await owner.fetchval(told, name) <= 3
 
 
 async def test_a_connection_that_was_cut_is_replaced(single: Database, database: Database, practice: Practice) -> None:
