@@ -27,6 +27,15 @@ room left (disk, memory, connections), or ended a transaction that slept: the sa
 one because a pool says so of a connection that was lost."""
 
 
+BUSY: Final = (
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.TransactionRollbackError,
+)
+"""What asyncpg raises where others were in the way: a statement's time was up, or Postgres ended one of two
+transactions that waited for each other. The same may work later."""
+
+
 class StoreError(Exception):
     """Base of what the store raises."""
 

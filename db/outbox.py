@@ -49,11 +49,13 @@ class Lane:
 class Claim:
     """The right to send one message until the lease ends. `number` is the attempt's number and its fencing token:
     once another attempt has begun, what this one writes is refused. `body` is None when its seal doesn't open.
-    `account_refused` says that the last send was refused for the account's key."""
+    `tries` leaves out of it the attempts for which the wire was never touched. `account_refused` says that the last
+    send was refused for the account's key."""
 
     practice_id: PracticeId
     message_id: MessageId
     number: int
+    tries: int
     account_id: AccountId
     account_kind: AccountKind
     provider: str | None
@@ -187,6 +189,7 @@ def _claim(sealer: Sealer, practice_id: PracticeId, row: asyncpg.Record) -> Clai
         practice_id=practice_id,
         message_id=row["id"],
         number=row["attempts"],
+        tries=row["attempts"] - row["put_backs"],
         account_id=row["account_id"],
         account_kind=AccountKind(row["account_kind"]),
         provider=row["provider"],
@@ -262,7 +265,7 @@ async def put_back(
         "WHERE m.practice_id = $1 ORDER BY m.id FOR NO KEY UPDATE OF m), "
         "ended AS (UPDATE attempt t SET ended_at = now(), outcome = 'deferred' FROM locked WHERE t.practice_id = $1 "
         "AND t.message_id = locked.id AND t.number = locked.attempts AND t.ended_at IS NULL RETURNING t.message_id) "
-        "UPDATE message m SET due_at = now() + $4 FROM ended "
+        "UPDATE message m SET due_at = now() + $4, put_backs = m.put_backs + 1 FROM ended "
         "WHERE m.practice_id = $1 AND m.id = ended.message_id AND m.verdict = 'queued'",
         practice_id,
         [claimed.message_id for claimed in claims],

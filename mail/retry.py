@@ -9,13 +9,13 @@ GIVE_UP_AFTER: Final = timedelta(hours=48)
 
 
 def next_attempt(
-    attempt: int, first_due: datetime, now: datetime, chance: float, asked: timedelta | None = None
+    tries: int, first_due: datetime, now: datetime, chance: float, asked: timedelta | None = None
 ) -> datetime | None:
-    """When attempt number `attempt` (from 1) is followed by the next; None when it's time to give up.
+    """When an email that was tried so many times (from 1) is tried again; None when it's time to give up.
 
     `chance` in [0, 1) spreads the delay over its upper half; `asked` is what the server asked us to wait.
     """
-    delay = min(FIRST_DELAY * 2 ** min(attempt - 1, 20), LONGEST_DELAY)
+    delay = min(FIRST_DELAY * 2 ** min(tries - 1, 20), LONGEST_DELAY)
     delay = delay / 2 + delay / 2 * chance
     if asked is not None:
         delay = max(delay, min(asked, LONGEST_DELAY * 6))

@@ -1,6 +1,6 @@
 """Writes what came of attempts: those that end within a few milliseconds of each other by one transaction.
 
-While Postgres is away they are kept and tried again: an email whose outcome is forgotten is sent once more.
+While Postgres is away or too busy they are kept and tried again: an email whose outcome is forgotten is sent once more.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import structlog
 
 from db import outbox
 from db.account_health import clear_refusal, note_refusal
-from db.errors import UNREACHABLE
+from db.errors import BUSY, UNREACHABLE
 from db.outbox import AttemptOutcome, Ending
 from db.pool import Connection, Database
 from mail.ids import PracticeId
@@ -95,7 +95,9 @@ class Outcomes:
                 try:
                     await self._write(practice_id, batch)
                     return True
-                except UNREACHABLE as error:
+                except (*UNREACHABLE, *BUSY) as error:
+                    if isinstance(error, BUSY) and len(batch) > 1:
+                        return False  # one of them alone may be what it waits for
                     if time.monotonic() > give_up_at:
                         _log.exception("outcomes were given up", count=len(batch), error=type(error).__name__)
                         return False

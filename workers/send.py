@@ -154,7 +154,7 @@ class Sender:
     ) -> _Outcome:
         """Another attempt later, or the end of it after 48 hours."""
         chance = random.random()  # noqa: S311 - jitter
-        due_at = next_attempt(claim.number, claim.first_due, claim.now(), chance, asked)
+        due_at = next_attempt(claim.tries, claim.first_due, claim.now(), chance, asked)
         if due_at is None:
             outcome = AttemptOutcome.AMBIGUOUS if ambiguous else AttemptOutcome.REFUSED
             doubt = "; the last attempt got no answer, so it may have arrived all the same" if ambiguous else ""

@@ -50,7 +50,8 @@ class Posts:
     key: SigningKey
     messages: list[str] = field(default_factory=list)
     stored: int = 0
-    again: int = 0
+    again: Counter[str] = field(default_factory=Counter)
+    """Why posts had to come again: the status of the answer, or the name of an exception."""
     seconds: list[float] = field(default_factory=list)
 
     async def post(self, poster: Poster, number: int) -> None:
@@ -68,13 +69,14 @@ class Posts:
         while True:
             began = time.perf_counter()
             try:
-                if await poster.post(body) == 200:
+                status = await poster.post(body)
+                if status == 200:
                     self.seconds.append(time.perf_counter() - began)
                     self.stored += 1
                     return
-            except FAILED:
-                pass
-            self.again += 1
+                self.again[str(status)] += 1
+            except FAILED as error:
+                self.again[type(error).__name__] += 1
             await asyncio.sleep(0.5)
 
     async def keep_posting(self, stop: asyncio.Event) -> None:
@@ -135,7 +137,8 @@ async def _soak(home: House, rng: random.Random, seconds: float, samples: Sample
         ]
         injected = await _run(home, rng, seconds, samples, people)
         stop.set()
-        print(f"told to stop: {len(sends.taken)} sends, {posts.stored} webhooks, {posts.again} again", flush=True)
+        again = posts.again.total()
+        print(f"told to stop: {len(sends.taken)} sends, {posts.stored} webhooks, {again} again", flush=True)
         await asyncio.gather(*tasks)
         print("everything was acknowledged; waiting for the books to balance", flush=True)
         settled = time.monotonic()
@@ -146,10 +149,10 @@ async def _soak(home: House, rng: random.Random, seconds: float, samples: Sample
     return {
         "faults": dict(injected),
         "sends acknowledged": len(sends.taken),
-        "sends tried again": sum(sends.codes.values()),
+        "sends tried again": dict(sends.codes),
         "send p50, p99 ms": percentiles(sends.seconds),
         "webhooks answered 2xx": posts.stored,
-        "webhooks posted again": posts.again,
+        "webhooks posted again": dict(posts.again),
         "webhook p50, p99 ms": percentiles(posts.seconds),
         "emails that may have gone out twice, said so": doubtful,
         "subscribers": SUBSCRIBERS,

@@ -104,6 +104,7 @@ async def test_a_claim_carries_everything_that_the_transport_needs(
         practice_id=practice.id,
         message_id=message_id,
         number=1,
+        tries=1,
         account_id=account.id,
         account_kind=account.kind,
         provider="sendgrid",

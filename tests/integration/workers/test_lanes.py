@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import httpx2
 import pytest
@@ -13,8 +14,9 @@ from api.graphql.ids import global_id
 from carepost.sandbox import smtp
 from db.accounts import Account
 from db.messages import insert_messages
-from db.outbox import AttemptOutcome, Ending, Lane, claim_due, finish_all, put_back
+from db.outbox import AttemptOutcome, Claim, Ending, Lane, claim_due, finish_all, put_back
 from db.patients import Patient
+from db.pool import Database, PoolSize
 from db.practices import Practice
 from mail.event import Event, EventKind
 from mail.ids import MessageId
@@ -24,6 +26,9 @@ from tests.integration.workers.sending import Desk, faults, received
 from tests.support.databases import OWN_SEALER
 from tests.support.practice import draft_of, make_account, make_message, make_patient, make_practice
 from tests.support.stack import Stack, until
+from workers import jobs
+from workers.jobs import Jobs
+from workers.outcomes import Ended, Outcomes
 
 HOUR = timedelta(hours=1)
 
@@ -205,6 +210,40 @@ async def test_two_who_claim_at_once_share_what_is_due_and_singles_go_first(stac
     assert (len(taken), len(set(taken))) == (90, 90)
 
 
+def accepted(claimed: Claim) -> Ending:
+    event = Event(kind=EventKind.ACCEPTED, occurred_at=datetime.now(UTC), dedupe_key=f"attempt/{claimed.number}")
+    return Ending(claimed, AttemptOutcome.ACCEPTED, event)
+
+
+async def test_an_outcome_whose_row_somebody_holds_waits_for_it_and_holds_up_no_other(
+    stack: Stack, practice: Practice
+) -> None:
+    account, _ = await stack.smtp(practice)
+    patient = await make_patient(stack.database, practice)
+    for _ in range(3):
+        await make_message(stack.database, practice, patient, account)
+    async with stack.database.tenant(practice.id) as connection:
+        claims = await claim_due(connection, OWN_SEALER, Lane(practice.id, account.id), "worker", HOUR, 3)
+    held, *others = [claimed.message_id for claimed in claims]
+    written: list[MessageId] = []
+
+    async def stuck() -> bool:
+        return outcomes.stuck
+
+    async with Database(stack.database_url, PoolSize(1, 2), statement_timeout_ms=200) as database:
+        outcomes = Outcomes(database, Jobs(jobs.connect(stack.redis_url), enabled=False))
+        async with stack.database.tenant(practice.id) as somebody:
+            await somebody.execute("SELECT FROM message WHERE id = $1 FOR UPDATE", held)
+            for claimed in claims:
+                done = partial(written.append, claimed.message_id)
+                outcomes.add(Ended(accepted(claimed), None, done), more_to_come=True)
+            await until(stuck)
+            assert await count(stack, practice, f"verdict = 'queued' AND id = '{held}'") == 1
+        await outcomes.drain()
+    assert (set(written), outcomes.stuck) == ({held, *others}, False)
+    assert await count(stack, practice, "verdict = 'sent'") == 3
+
+
 async def test_outcomes_of_a_batch_are_each_checked_against_their_own_token(stack: Stack, practice: Practice) -> None:
     account, _ = await stack.smtp(practice)
     patient = await make_patient(stack.database, practice)
@@ -215,14 +254,7 @@ async def test_outcomes_of_a_batch_are_each_checked_against_their_own_token(stac
         late = await claim_due(connection, OWN_SEALER, lane, "late", timedelta(0), 3)
     async with stack.database.tenant(practice.id) as connection:
         [taken] = await claim_due(connection, OWN_SEALER, lane, "other", HOUR, 1)
-    endings = [
-        Ending(
-            claimed,
-            AttemptOutcome.ACCEPTED,
-            Event(kind=EventKind.ACCEPTED, occurred_at=datetime.now(UTC), dedupe_key="attempt/1/accepted"),
-        )
-        for claimed in late
-    ]
+    endings = [accepted(claimed) for claimed in late]
     async with stack.database.tenant(practice.id) as connection:
         written = await finish_all(connection, practice.id, endings)
     assert written == {(c.message_id, 1) for c in late} - {(taken.message_id, 1)}
@@ -248,3 +280,5 @@ async def test_what_is_put_back_is_due_again_without_a_trace_of_doubt(stack: Sta
         again = await claim_due(connection, OWN_SEALER, lane, "worker", HOUR, 5)
         await put_back(connection, practice.id, claims)
         assert await connection.fetchval("SELECT attempts FROM message WHERE due_at > now()") == again[0].number
+    # How long it waits for its next try doesn't grow by what was no try.
+    assert (again[0].number, again[0].tries) == (3, 1)
