@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from db.patients import list_patients, update_patient
-from db.pool import Database
+from db.pool import Database, PoolSize
 from db.practices import Practice
 from tests.support.plans import Recorder, blocks_read
 from tests.support.practice import make_patient, make_practice
@@ -132,9 +132,7 @@ async def fill(owner: asyncpg.Connection, practice: Practice, count: int) -> Non
     )
 
 
-async def test_a_search_reads_as_little_in_a_practice_of_many_as_in_one_of_few(
-    database: Database, database_url: str
-) -> None:
+async def test_a_search_reads_as_little_in_a_practice_of_many_as_in_one_of_few(database_url: str) -> None:
     few, many = await make_practice(database_url, "Few"), await make_practice(database_url, "Many")
     owner = await asyncpg.connect(database_url)
     await owner.execute("ALTER TABLE patient NO FORCE ROW LEVEL SECURITY")
@@ -145,9 +143,11 @@ async def test_a_search_reads_as_little_in_a_practice_of_many_as_in_one_of_few(
     await owner.close()
 
     async def blocks(practice: Practice, search: str) -> int:
-        recorder = Recorder(database.app)
+        recorder = Recorder(single.app)
         await list_patients(recorder, practice.id, search, 26, None)  # type: ignore[arg-type]
-        return await blocks_read(database.app, recorder)
+        return await blocks_read(single.app, recorder)
 
-    for search in ("nobody at all", "zq", "ß", "pat", "a", "mail.example"):
-        assert await blocks(many, search) <= 1.5 * await blocks(few, search), search
+    async with Database(database_url, PoolSize(1, 1)) as single:
+        await blocks(few, "pat")  # a connection's first search reads the catalogue too
+        for search in ("nobody at all", "zq", "ß", "pat", "a", "mail.example"):
+            assert await blocks(many, search) <= 1.5 * await blocks(few, search), search
