@@ -11,8 +11,9 @@ QUICK ?=
 demo: .venv/demo
 	@exec $(BIN)/carepost demo
 
+# Three at once on two cores: tests wait for processes and servers more than half of their time.
 test: .venv/dev browser node
-	$(BIN)/python -m pytest -n $${CAREPOST_TEST_WORKERS:-2} --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n $${CAREPOST_TEST_WORKERS:-3} --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/dev
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ async def send(client: GraphQLClient, patient_id: str, **more: Any) -> str:
     wish = {"patientId": patient_id, "subject": "Your results", "text": "Please call us.", **more}
     answer = (await client(SEND, input=wish))["sendMessage"]
     assert answer["errors"] == []
-    assert answer["message"]["status"] == "QUEUED"
+    assert answer["message"]["status"] in {"QUEUED", "SENT"}  # a worker may be as quick as the answer
     return str(answer["message"]["id"])
 
 
