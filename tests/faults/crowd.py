@@ -25,11 +25,11 @@ _CONNECT_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """`messages` are the global ids of which each is watched by one, in turn; `of_all` more watch all messages. They
-    have `patience` seconds to see what the list shows."""
+    """`messages` are the global ids of which each is watched by one, in turn; `of_all` more watch all messages. Each
+    has a token of their own. They have `patience` seconds to see what the list shows."""
 
     url: str
-    token: str
+    tokens: Sequence[str]
     messages: Sequence[str]
     of_all: int
     patience: float
@@ -58,16 +58,16 @@ async def watch(crowd: Crowd) -> None:
     """Watches until told to compare."""
     limits = httpx2.Limits(max_connections=20)
     async with httpx2.AsyncClient(base_url=crowd.url, timeout=60, trust_env=False, limits=limits) as http:
-        door = _Door(crowd.url, GraphQLClient(http, crowd.token))
-        watchers = [Watcher(door, only=message) for message in crowd.messages]
-        watchers += [Watcher(door) for _ in range(crowd.of_all)]
+        doors = [_Door(crowd.url, GraphQLClient(http, token)) for token in crowd.tokens]
+        watched = [*crowd.messages, *[None] * crowd.of_all]
+        watchers = [Watcher(door, only=message) for door, message in zip(doors, watched, strict=True)]
         done = asyncio.Event()
         watching = [asyncio.create_task(watcher.watch(done)) for watcher in watchers]
         await until(lambda: _true(all(watcher.connections for watcher in watchers)), _CONNECT_SECONDS)
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         began = asyncio.get_running_loop().time()
-        truth, _ = await read_list(door)
+        truth, _ = await read_list(doors[0])
         with contextlib.suppress(TimeoutError):
             await until(lambda: _true(not any(_is_wrong(watcher, truth) for watcher in watchers)), crowd.patience)
         seconds = asyncio.get_running_loop().time() - began
@@ -79,7 +79,7 @@ async def watch(crowd: Crowd) -> None:
             seconds=seconds,
         )
         done.set()
-        await asyncio.gather(*watching, return_exceptions=True)
+        await asyncio.gather(*watching)
     print(json.dumps(dataclasses.asdict(seen)), flush=True)
 
 

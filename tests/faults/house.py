@@ -223,17 +223,17 @@ async def furnished(
         for name, port in (("esp", _port(house.esp_url)), ("smtp", smtp_port)):
             house.links[name] = await stack.enter_async_context(Proxy(name, [("127.0.0.1", port)]))
         http = await stack.enter_async_context(httpx2.AsyncClient(base_url=house.url, timeout=15, trust_env=False))
-        house.client = GraphQLClient(http, _token(house.practice))
+        house.client = GraphQLClient(http, token_of(house.practice, "somebody"))
         await house.ready()
         await _open_accounts(house)
         yield house
 
 
-def _token(practice: Practice) -> str:
+def token_of(practice: Practice, subject: str) -> str:
     """One that holds whatever day a clock of ours shows."""
     now = datetime.now(UTC)
     claims = {
-        "sub": "somebody",
+        "sub": subject,
         "practice_id": str(practice.id),
         "role": Role.ADMIN.value,
         "iat": now - timedelta(days=600),

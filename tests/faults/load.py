@@ -146,7 +146,10 @@ class Watcher:
 
     async def watch(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            with contextlib.suppress(OSError, WebSocketException, httpx2.HTTPError, TimeoutError, json.JSONDecodeError):
+            # An AssertionError is an answer that says why there is none just now.
+            with contextlib.suppress(
+                OSError, WebSocketException, httpx2.HTTPError, TimeoutError, json.JSONDecodeError, AssertionError
+            ):
                 if self.cursor is None:
                     await self._read()
                 await self._listen(stop)

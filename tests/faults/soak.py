@@ -129,7 +129,8 @@ async def _soak(home: House, rng: random.Random, seconds: float, samples: Sample
     )
     ids = list(sends.taken.values())
     watched = [ids[number % len(ids)] for number in range(SUBSCRIBERS - _OF_ALL)]
-    async with crowd.watching(Crowd(home.url, home.client.token, watched, _OF_ALL, patience=60)) as people:
+    tokens = [house.token_of(home.practice, f"somebody {number}") for number in range(SUBSCRIBERS)]
+    async with crowd.watching(Crowd(home.url, tokens, watched, _OF_ALL, patience=60)) as people:
         print(f"{len(sends.taken)} messages, {SUBSCRIBERS} subscribers; the load begins", flush=True)
         tasks = [
             asyncio.create_task(sends.keep_sending(stop, SENDS)),
