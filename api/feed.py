@@ -1,15 +1,20 @@
 """The feed of one practice: who watches what, and what was told."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from api.subscriber import CursorExpired, Subscriber
+from db.accounts import Account
 from db.changes import Change
 from db.position import Position
+from mail.advice import Counts
 from mail.ids import MessageId, PatientId
+
+Health = Mapping[Account, Counts]
+"""Of all accounts of a practice."""
 
 
 @dataclass(eq=False, slots=True)
@@ -23,6 +28,7 @@ class Feed:
     of_message: dict[MessageId, set[Subscriber]] = field(default_factory=dict)
     count: int = 0
     health_watchers: set[asyncio.Event] = field(default_factory=set)
+    health_reading: asyncio.Task[Health] | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     told: dict[MessageId, int] = field(default_factory=dict)
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -67,6 +73,23 @@ class Feed:
                     subscriber.push(one)
                     touched.add(subscriber)
         return touched
+
+    def health_may_differ(self) -> None:
+        self.health_reading = None
+        for watcher in self.health_watchers:
+            watcher.set()
+
+    async def health(self, read: Callable[[], Coroutine[Any, Any, Health]]) -> Health:
+        """What `read` gives, read once for all who ask until it may differ."""
+        if self.health_reading is None:
+            self.health_reading = asyncio.create_task(read())
+        reading = self.health_reading
+        try:
+            return await asyncio.shield(reading)
+        except Exception:
+            if self.health_reading is reading:
+                self.health_reading = None
+            raise
 
     def begin_anew(self, position: Position) -> set[Subscriber]:
         """Where what was told is not what the database holds: everybody has to read anew; gives them all."""

@@ -7,14 +7,14 @@ changes of one message coalesce to the latest.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterable
-from typing import Final
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from typing import Any, Final
 
 import structlog
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
-from api.feed import Feed
+from api.feed import Feed, Health
 from api.subscriber import CursorExpired, Subscriber, Watch
 from db.changes import Reading, read_changes
 from db.messages import Message
@@ -108,18 +108,21 @@ class LiveHub:
         finally:
             self.leave(practice_id, subscriber)
 
-    async def watch_health(self, practice_id: PracticeId) -> AsyncGenerator[None, None]:
-        """Ticks at once, and whenever something changed in a practice that may show in the health of its accounts."""
+    async def watch_health(
+        self, practice_id: PracticeId, read: Callable[[], Coroutine[Any, Any, Health]]
+    ) -> AsyncGenerator[Health, None]:
+        """What `read` gives, at once and whenever something changed in a practice that may show in the health of its
+        accounts. It is read once for all who watch the practice."""
         feed = await self._join(practice_id)
         changed = asyncio.Event()
         changed.set()
         feed.health_watchers.add(changed)
+        feed.health_reading = None  # who comes sees what is, not what was read for others
         try:
             while True:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), _FALLBACK)
+                await changed.wait()
                 changed.clear()
-                yield None
+                yield await feed.health(read)
         finally:
             feed.health_watchers.discard(changed)
             self._leave(practice_id, feed)
@@ -175,8 +178,7 @@ class LiveHub:
                 _log.warning("changes could not be read; trying again", error=type(error).__name__)
                 await asyncio.sleep(0.5)
                 feed.wake.set()
-            for watcher in feed.health_watchers:
-                watcher.set()
+            feed.health_may_differ()
 
     async def _read_on(self, practice_id: PracticeId, feed: Feed) -> None:
         reading = Reading(feed.position)

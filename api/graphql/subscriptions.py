@@ -2,19 +2,20 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Annotated
 
 import strawberry
 
-from api.graphql.context import Info
+from api.feed import Health
+from api.graphql.context import Context, Info
 from api.graphql.errors import ApiError
 from api.graphql.ids import live_cursor, read_live_cursor, uuid_of
 from api.graphql.types.account import SendingAccount
 from api.graphql.types.message import Message
 from api.subscriber import CursorExpired, SubscriberTooSlow, Watch
 from api.views import View, ViewsUnrecorded
-from db.accounts import Account, list_accounts
-from mail.advice import Counts
+from db.accounts import list_accounts
 from mail.ids import MessageId, PatientId
 
 _MOST_MESSAGES = 500
@@ -72,15 +73,18 @@ class Subscription:
     async def account_health_changed(self, info: Info) -> AsyncGenerator[SendingAccount, None]:
         context = info.context
         _check_room(info)
-        told: dict[Account, Counts] = {}
-        async for _ in context.services.live.watch_health(context.practice_id):
-            rows = await list_accounts(context.database.app, context.practice_id)
-            counts = await context.load.health.load_many([row.id for row in rows])
-            now = dict(zip(rows, counts, strict=True))
+        told: Health = {}
+        async for now in context.services.live.watch_health(context.practice_id, partial(_read_health, context)):
             for row, count in now.items():
                 if told.get(row) != count:
                     yield SendingAccount.of(row)
             told = now
+
+
+async def _read_health(context: Context) -> Health:
+    rows = await list_accounts(context.database.app, context.practice_id)
+    counts = await context.load.health.load_many([row.id for row in rows])
+    return dict(zip(rows, counts, strict=True))
 
 
 def _check_room(info: Info) -> None:

