@@ -74,14 +74,16 @@ async def apply_new(
     tenant: Tenant,
     count: int,
     around: contextlib.AbstractContextManager[object] | None = None,
+    newest: int | None = None,
 ) -> float:
-    """Events a second over `count` webhooks, each of another message of the practice; `around` holds the applying
-    alone."""
+    """Events a second over `count` webhooks, each of another message of the practice, chosen from all or in turn from
+    the `newest`; `around` holds the applying alone."""
     ids = await owner.fetch(
-        "SELECT id FROM message WHERE practice_id = $1 AND account_id = $2 ORDER BY random() LIMIT $3",
+        f"SELECT id FROM message WHERE practice_id = $1 AND account_id = $2 "
+        f"ORDER BY {'random()' if newest is None else 'id DESC'} LIMIT $3",
         tenant.practice.id,
         tenant.esp.id,
-        count,
+        newest or count,
     )
     messages = [ids[number % len(ids)]["id"] for number in range(count)]
     sealer = Sealer([SECRET_KEY])

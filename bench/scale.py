@@ -49,6 +49,8 @@ _CONNECTIONS: Final = 8
 _DEEP: Final = 10_000
 """The page of the practice's list that is asked for, or the last one where there are fewer."""
 _BATCH: Final = 1000
+_NEWEST: Final = 200
+"""Messages of a practice that webhooks are about in life: almost all come within hours of the sending."""
 _ASKED: Final = 100
 """Patients of each practice who are asked for, by chance."""
 _COLUMNS: Final = (Column("both", "us, both"), Column("server", "ours us"), Column("postgres", "Postgres us"))
@@ -152,7 +154,8 @@ def _measures(seconds: float) -> Mapping[str, _Measure]:
         f"The practice's list, page {_DEEP:,} (or the last)": partial(read, asks=deep),
         "A search for patients": partial(read, asks=search),
         "A webhook stored": partial(_store, seconds=seconds),
-        "A webhook applied": _apply,
+        f"A webhook applied, of the {_NEWEST} newest messages": partial(_apply, newest=_NEWEST),
+        "A webhook applied, of any message": _apply,
         "An email claimed and finished": _send,
     }
 
@@ -201,7 +204,7 @@ async def _store(end: _End, *, seconds: float, pid: int) -> dict[str, float]:
     return {"server": measured.server_cpu, "postgres": measured.postgres_cpu, "wrong": wrong}
 
 
-async def _apply(end: _End, *, pid: int) -> dict[str, float]:
+async def _apply(end: _End, *, pid: int, newest: int | None = None) -> dict[str, float]:
     """By the worker's own applier, in this process."""
     client = jobs.connect(end.servers.redis_url)
     owner = await asyncpg.connect(end.servers.database_url)
@@ -210,7 +213,7 @@ async def _apply(end: _End, *, pid: int) -> dict[str, float]:
             applier = Applier(database, Sealer([SECRET_KEY]), Jobs(client, enabled=False))
             costs = _Costs(pid)
             tenant = end.tenants[int(time.time()) % len(end.tenants)]
-            await apply_new(owner, database, applier, tenant, _BATCH, around=costs)
+            await apply_new(owner, database, applier, tenant, _BATCH, costs, newest)
     finally:
         await owner.close()
         await client.aclose(close_connection_pool=True)
