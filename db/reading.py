@@ -94,7 +94,7 @@ class ReadingPool(_Base):
                     if (handed := turn.result()) is not None:
                         self._hand_over(handed)
                     else:
-                        pass
+                        self._call_next(None)
                 raise
             if handed is not None:
                 return handed

@@ -194,6 +194,27 @@ async def test_whoever_waits_for_a_connection_gets_one_whatever_becomes_of_the_o
         assert await owner.fetchval(told, name) <= 3
 
 
+@pytest.mark.parametrize("deed", [deed_read, deed_failing_read])
+async def test_a_turn_that_comes_as_its_statement_is_cancelled_is_passed_on(
+    single: Database, practice: Practice, monkeypatch: pytest.MonkeyPatch, deed: Any
+) -> None:
+    pool = single.app
+    call_next = pool._call_next
+
+    def cancel_who_is_called(connection: Any) -> bool:
+        called = call_next(connection)
+        cancelled.cancel()
+        return called
+
+    monkeypatch.setattr(pool, "_call_next", cancel_who_is_called)
+    async with asyncio.timeout(5):
+        first = asyncio.create_task(deed(single, practice))
+        await asyncio.sleep(0)
+        cancelled, last = [asyncio.create_task(deed_read(single, practice)) for _ in range(2)]
+        await asyncio.gather(first, last)
+        assert cancelled.cancelled() or (await asyncio.wait({cancelled}))[0].pop().cancelled()
+
+
 async def test_a_connection_that_was_cut_is_replaced(single: Database, database: Database, practice: Practice) -> None:
     pid = await single.app.fetchval("SELECT pg_backend_pid()")
     owner = await asyncpg.connect(single._url)
