@@ -150,16 +150,16 @@ async def claim_due(
     An earlier attempt whose lease ended without an outcome is recorded as ambiguous. Must be committed before
     the wire is touched.
     """
+    # The limit stands in the text: of one that it can't see Postgres expects a tenth of what is due, and sorts it all.
     rows = await connection.fetch(
         "WITH due AS MATERIALIZED ("
         "SELECT d.id, row_number() OVER () AS place FROM (SELECT id FROM message "
-        "WHERE practice_id = $1 AND account_id = $4 AND verdict = 'queued' AND due_at <= now() AND (NOT bulk OR $6) "
-        "ORDER BY bulk, due_at LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED) d)" + _CLAIM,
+        "WHERE practice_id = $1 AND account_id = $4 AND verdict = 'queued' AND due_at <= now() AND (NOT bulk OR $5) "
+        f"ORDER BY bulk, due_at LIMIT {limit:d} FOR NO KEY UPDATE SKIP LOCKED) d)" + _CLAIM,
         lane.practice_id,
         worker,
         lease,
         lane.account_id,
-        limit,
         bulk,
     )
     return await _claims(connection, sealer, lane.practice_id, rows)

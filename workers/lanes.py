@@ -244,7 +244,10 @@ class _Lane:
                 task.add_done_callback(self._sent)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
+        """The next one goes at once: the lane may be waiting for Postgres, to claim more."""
         self._tasks.discard(task)
+        if not self._lanes.stopping:
+            self._start()
         self._changed.set()
 
     async def _send(self, ready: _Ready) -> None:
@@ -308,6 +311,8 @@ class _Lane:
     async def _end(self) -> None:
         """Puts back what wasn't begun and lets what is in hand finish."""
         waiting = [ready.claim for queue in self._ready for ready in queue]
+        for queue in self._ready:
+            queue.clear()
         try:
             await self._put_back(waiting)
         except Exception as error:

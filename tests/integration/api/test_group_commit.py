@@ -185,7 +185,7 @@ async def test_a_probe_is_answered_and_another_method_refused(stack: Stack, prac
         assert (await client.http.head(hook.url)).status_code == 200
         refused = await client.http.put(hook.url, content=b"[]")
         assert (refused.status_code, refused.headers["allow"]) == (405, "POST, HEAD")
-    assert (await client.http.head(sendgrid.url[:-1] + "_")).status_code == 404
+    assert (await client.http.head(sendgrid.url[:-1])).status_code == 404
     assert await count(stack, practice) == 0
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import asyncpg
 import httpx2
 import pytest
 
@@ -16,7 +17,7 @@ from db.accounts import Account
 from db.messages import insert_messages
 from db.outbox import AttemptOutcome, Claim, Ending, Lane, claim_due, finish_all, put_back
 from db.patients import Patient
-from db.pool import Database, PoolSize
+from db.pool import Connection, Database, PoolSize
 from db.practices import Practice
 from mail.event import Event, EventKind
 from mail.ids import MessageId
@@ -208,6 +209,41 @@ async def test_two_who_claim_at_once_share_what_is_due_and_singles_go_first(stac
     shares = await asyncio.gather(*(claim(30) for _ in range(6)))
     taken = [message_id for share in shares for message_id in share]
     assert (len(taken), len(set(taken))) == (90, 90)
+
+
+async def test_the_first_bulk_of_a_practice_that_the_statistics_do_not_know_reads_no_more_than_any_other(
+    stack: Stack, practice: Practice
+) -> None:
+    owner = await asyncpg.connect(stack.database_url)
+    for of, count in ((practice, 3000), (await make_practice(stack.database_url, "New"), 3000)):
+        account = await make_account(stack.database, of, kind=AccountKind.SMTP)
+        await write_bulk(stack, of, await make_patient(stack.database, of), account, count)
+        if of is practice:
+            await owner.execute(
+                "INSERT INTO message_event (practice_id, message_id, dedupe_key, kind, verdict, occurred_at, source) "
+                "SELECT practice_id, id, 'x', 'accepted', 'sent', now(), 'attempt' FROM message"
+            )
+            await owner.execute("ANALYZE")
+    await owner.close()
+
+    async def looked_at(connection: Connection) -> int:
+        """Rows of messages, by an index or one after the other, since the session told Postgres the last time."""
+        found: int = await connection.fetchval(
+            "SELECT pg_stat_get_xact_tuples_returned('message'::regclass) "
+            "+ sum(pg_stat_get_xact_tuples_fetched(indexrelid)) FROM pg_index WHERE indrelid = 'message'::regclass"
+        )
+        return found
+
+    for _ in range(8):
+        async with stack.database.tenant(of.id) as connection:
+            before = await looked_at(connection)
+            claims = await claim_due(connection, OWN_SEALER, Lane(of.id, account.id), "worker", HOUR, 8)
+            assert len(claims) == 8
+            assert await looked_at(connection) - before < 100
+        async with stack.database.tenant(of.id) as connection:
+            before = await looked_at(connection)
+            await finish_all(connection, of.id, [accepted(claimed) for claimed in claims])
+            assert await looked_at(connection) - before < 100
 
 
 def accepted(claimed: Claim) -> Ending:
