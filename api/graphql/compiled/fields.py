@@ -11,7 +11,7 @@ from strawberry.types.field import StrawberryField
 from strawberry.types.info import Info
 
 from api.graphql.compiled.arguments import Arguments, Keywords
-from api.graphql.compiled.hooks import BATCHED, SHARED, ReadAll, ReadEach, Resolver
+from api.graphql.compiled.hooks import BATCHED, SHARED, Keyed, ReadAll, ReadEach, Resolver
 from api.graphql.compiled.info import ResolveInfo
 from api.graphql.compiled.leaves import Leaf
 from api.graphql.compiled.objects import ObjectPlan, ObjectValues
@@ -51,6 +51,7 @@ class FieldPlan:
         self._planned: Resolver | None = None
         self._read_each: ReadEach | None = None
         self._read_all: ReadAll | None = None
+        self._keyed: Keyed | None = None
         self._typename = self.name == "__typename"
         field = self.field
         # A field with extensions (permissions are one) is resolved by what Strawberry has made of them.
@@ -118,6 +119,16 @@ class FieldPlan:
         self._exact = exact
         self._awaits = False
 
+    def read_keyed_by(self, keyed: Keyed) -> None:
+        """The same for objects that follow from keys."""
+
+        def read_all(parents: list[Any], info: Info[Any, Any]) -> list[Any]:
+            keys, make = keyed(parents, info)
+            return [make(number) for number in range(len(keys))]
+
+        self.read_by(None, read_all, exact=False)
+        self._keyed = keyed
+
     def resolve_by(self, resolver: Resolver) -> None:
         """Calls the planned form of the resolver."""
         self._planned = resolver
@@ -143,6 +154,9 @@ class FieldPlan:
         if self._typename:
             return [self.parent_type.name] * len(parents)
         try:
+            if self._keyed is not None:
+                keys, make = self._keyed(parents, run.reading or self._reading(run, place))
+                return self.values.by_key(run, place, keys, make)
             if self._read_all is not None:
                 values = list(self._read_all(parents, run.reading or self._reading(run, place)))
             elif self._read_each is not None:

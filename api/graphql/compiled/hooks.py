@@ -15,7 +15,7 @@ which way, and gives the resolver that makes what is read; or None, and the fiel
     async def patient(self, info: Info, id: strawberry.ID) -> Patient | None: ...
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from strawberry.types.info import Info
@@ -29,6 +29,8 @@ ReadEach = Callable[[Any], Any]
 ReadAll = Callable[[list[Any], Info[Any, Any]], Sequence[Any]]
 """From all parents of a list to their values, each an exception where it failed. The info is of the run: its context
 and variables count, its field and path don't."""
+Keyed = Callable[[list[Any], Info[Any, Any]], tuple[Sequence[Hashable], Callable[[int], Any]]]
+"""From all parents of a list to a key for each, and to what makes the object at a place of the list."""
 Resolver = Callable[..., Awaitable[Any]]
 """Called with source, info and the arguments of the field by name."""
 
@@ -55,9 +57,11 @@ class Ahead(Protocol):
         """Reads it in this way, instead of calling its resolver. `exact` values need no look at each: they are as they
         are written (names of enums), None only where null may stand, and moments are in UTC."""
 
-    def read_all(self, many: ReadAll, *, exact: bool = False, constant: bool = False) -> None:
-        """Reads it for all parents at once. `constant` objects never change and come again, in other runs too: each
-        is written once for all of them."""
+    def read_all(self, many: ReadAll, *, exact: bool = False) -> None:
+        """Reads it for all parents at once."""
+
+    def read_keyed(self, keyed: Keyed) -> None:
+        """Reads objects that follow from their keys alone, now and in other runs: each is made and written once."""
 
     def stand_in(self, make: ReadAll) -> None:
         """Objects in place of what is read here, for the resolvers of those fields below that nobody reads."""

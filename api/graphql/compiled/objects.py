@@ -1,8 +1,7 @@
 """Objects: their fields are resolved one after the other, each for all objects of a list, then written together."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import cached_property
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
@@ -104,16 +103,14 @@ class ObjectPlan:
 
 class ObjectValues(Values):
     """Objects of one type. `vouched` ones are what a plan reads: their type isn't asked. `shared` ones are written
-    once for all places of a column where one and the same stands, `constant` ones once and for all."""
+    once for all places of a column where one and the same stands, those that follow from a key once and for all."""
 
     def __init__(self, field: "FieldPlan", plan: ObjectPlan, *, nullable: bool) -> None:
         super().__init__(field, nullable=nullable)
         self.plan = plan
         self.vouched = plan.type.is_type_of is None
         self.shared = False
-        self.constant = False
-        self._known: tuple[dict[int, Any], dict[int, Any]] = ({}, {})
-        self._kept: dict[int, Any] = {}
+        self._known: tuple[dict[Hashable, Any], dict[Hashable, Any]] = ({}, {})
         definition = plan.type.extensions.get("strawberry-definition")
         self._origin: type | None = None
         if isinstance(definition, StrawberryObjectDefinition) and definition.is_type_of is None:
@@ -126,7 +123,7 @@ class ObjectValues(Values):
                 for number, value in enumerate(values)
             ]
             return await self._judged(run, place, values, verdicts)
-        if (self.constant or (self.shared and len(values) > 2)) and self.plan.pure:
+        if self.shared and len(values) > 2 and self.plan.pure:
             written = self._once(run, place, values)
             if written is not None:
                 return written
@@ -149,31 +146,39 @@ class ObjectValues(Values):
     def _at_once(self, run: Run, place: Place, values: list[Any]) -> list[Any] | None:
         if not self.vouched and not self._are_of_type(values):
             return None
-        if self.constant or (self.shared and len(values) > 2):
+        if self.shared and len(values) > 2:
             return self._once(run, place, values)
         return self.plan.at_once(run, place, values)
 
     def _once(self, run: Run, place: Place, values: Sequence[Any]) -> list[Any] | None:
         """Each object written once, however often it stands there; None where that can't be done at once. Nothing
         below is called, so nobody asks where an object stands."""
-        ids = list(map(id, values))
-        known = self._known[run.native] if self.constant else {}
-        with suppress(KeyError):
-            return list(map(known.__getitem__, ids))
-        once = {key: value for key, value in zip(ids, values, strict=True) if key not in known}
+        once = {id(value): value for value in values}
         written = self.plan.at_once(run, place, list(once.values()))
         if written is None:
             return None
-        if self.constant:
-            if len(self._kept) > _MOST_KNOWN:
-                for each in (self._kept, *self._known):
-                    each.clear()
-                return self._once(run, place, values)
-            self._kept.update(once)
-            if run.native:
-                written = [orjson.Fragment(orjson.dumps(each)) for each in written]
-        known.update(zip(once, written, strict=True))
-        return list(map(known.__getitem__, ids))
+        known = dict(zip(once, written, strict=True))
+        return [known[id(value)] for value in values]
+
+    def by_key(
+        self, run: Run, place: Place, keys: Sequence[Hashable], make: Callable[[int], Any]
+    ) -> list[Any] | None:
+        known = self._known[run.native]
+        written = list(map(known.get, keys))
+        if all(written):
+            return written
+        if not self.plan.pure:
+            return None
+        if len(known) > _MOST_KNOWN:
+            known.clear()
+        for number, key in enumerate(keys):
+            if key not in known:
+                new = self.plan.at_once(run, place, [make(number)])
+                if new is None:
+                    return None
+                known[key] = orjson.Fragment(orjson.dumps(new[0])) if run.native else new[0]
+            written[number] = known[key]
+        return written
 
     def _are_of_type(self, values: Sequence[Any]) -> bool:
         """What Strawberry's own predicate says of instances of the very class."""

@@ -1,6 +1,7 @@
 """From the selections of an operation to plans, by graphql-core's own rules for collecting and merging fields."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from graphql import (
@@ -19,7 +20,7 @@ from graphql.execution.values import VariableValues
 from strawberry.schema import Schema
 
 from api.graphql.compiled.fields import FieldPlan
-from api.graphql.compiled.hooks import PLANNED, Ahead, ReadAll, ReadEach
+from api.graphql.compiled.hooks import PLANNED, Ahead, Keyed, ReadAll, ReadEach
 from api.graphql.compiled.leaves import Leaf
 from api.graphql.compiled.objects import AbstractValues, ObjectPlan, ObjectValues
 from api.graphql.compiled.values import LeafValues, ListValues, Values
@@ -103,7 +104,7 @@ class _View:
 
     def __init__(self, field: FieldPlan) -> None:
         self._field = field
-        self._reading: tuple[ReadEach | None, ReadAll | None, bool, bool] | None = None
+        self._read: Callable[[], None] | None = None
         self._stand_in: ReadAll | None = None
         self._below = tuple(_View(each) for each in field.below)
         self.name = field.name
@@ -116,10 +117,13 @@ class _View:
         return self._field.arguments(info)
 
     def read(self, each: ReadEach, *, exact: bool = False) -> None:
-        self._reading = (each, None, exact, False)
+        self._read = partial(self._field.read_by, each, None, exact=exact)
 
-    def read_all(self, many: ReadAll, *, exact: bool = False, constant: bool = False) -> None:
-        self._reading = (None, many, exact, constant)
+    def read_all(self, many: ReadAll, *, exact: bool = False) -> None:
+        self._read = partial(self._field.read_by, None, many, exact=exact)
+
+    def read_keyed(self, keyed: Keyed) -> None:
+        self._read = partial(self._field.read_keyed_by, keyed)
 
     def stand_in(self, make: ReadAll) -> None:
         self._stand_in = make
@@ -128,11 +132,8 @@ class _View:
         objects = self._field.object_values
         for each in self._below:
             each.take_effect()
-        if self._reading is not None:
-            read_each, read_all, exact, constant = self._reading
-            self._field.read_by(read_each, read_all, exact=exact)
-            if objects is not None:
-                objects.constant = constant
+        if self._read is not None:
+            self._read()
         if objects is not None:
             objects.vouched = True
             objects.plan.make_stand_ins = self._stand_in

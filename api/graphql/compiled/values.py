@@ -5,7 +5,7 @@ https://spec.graphql.org/draft/#sec-Value-Completion
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from itertools import chain, islice
 from types import GeneratorType, NoneType
 from typing import TYPE_CHECKING, Any, Final
@@ -50,6 +50,12 @@ class Values(ABC):
         """The same where nothing has to be called, awaited or noted as an error; None where something may have to be,
         and then nothing was done. `place` is where the values stand or lies above it."""
         return None
+
+    def by_key(
+        self, run: Run, place: Place, keys: Sequence[Hashable], make: Callable[[int], Any]
+    ) -> list[Any] | None:
+        """The same for objects that follow from their keys; `make` gives the one at a place of them."""
+        return self.at_once(run, place, [make(number) for number in range(len(keys))])
 
     def fail(self, run: Run, place: Place, number: int, error: Exception) -> Any:
         return run.fail(place, number, error, self.field.nodes)

@@ -1,8 +1,7 @@
 """Messages from rows: the fields that a list shows, and those of their accounts and patients."""
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from datetime import UTC, datetime
 from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -76,8 +75,6 @@ FACTS: Final[Mapping[str, Callable[[Row], Any] | None]] = {verdict.sql_name: Non
         "shown", "account_provider", "track_opens", "ambiguous", "machine_opened", "complained", "unsubscribed"
     ),
 }
-_MOST_REMEMBERED: Final = 5_000
-_remembered: dict[Any, Explanation] = {}
 
 
 def message_cursor(row: Row) -> str:
@@ -120,12 +117,12 @@ def _failures(rows: list[Row], info: Info) -> list[Failure | None]:
     return [Failure.of(failure) if failure else None for failure in found]
 
 
-def _explanations(rows: list[Row], info: Info) -> list[Explanation]:
+def _explanations(rows: list[Row], info: Info) -> tuple[Sequence[Hashable], Callable[[int], Explanation]]:
     now = datetime.now(UTC)
     silence = info.context.services.config.silence
     silent_since = now - silence
 
-    def timed(row: Row) -> Any:
+    def timed(row: Row) -> Hashable:
         scheduled_at, sent_at, delivered_at, opened_at = _TIMES(row)
         return (
             _ANY(row),
@@ -135,21 +132,12 @@ def _explanations(rows: list[Row], info: Info) -> list[Explanation]:
             opened_at is None,
         )
 
-    facts = [(FACTS[row[_SHOWN]] or timed)(row) for row in rows]
-    found: list[Any] = list(map(_remembered.get, facts))
-    if not all(found):
-        for number, why in enumerate(found):
-            found[number] = why or _explained(facts[number], rows[number], now, silence)
-    return found
+    def make(number: int) -> Explanation:
+        row = rows[number]
+        limit = Verdict.SENT if row[_CAPPED] else Verdict.RETURNED
+        return explained(message_from(row), limit, row[AT["account_provider"]], now, silence)
 
-
-def _explained(facts: Any, row: Row, now: datetime, silence: timedelta) -> Explanation:
-    limit = Verdict.SENT if row[_CAPPED] else Verdict.RETURNED
-    why = explained(message_from(row), limit, row[AT["account_provider"]], now, silence)
-    if len(_remembered) >= _MOST_REMEMBERED:
-        _remembered.clear()
-    _remembered[facts] = why
-    return why
+    return [(FACTS[row[_SHOWN]] or timed)(row) for row in rows], make
 
 
 _account_of: Final = itemgetter(AT["account_id"])
@@ -157,16 +145,15 @@ _about_account: Final = itemgetter(*(AT[name] for name in ("account_name", "acco
 _bytes_of: Final = attrgetter("bytes")
 
 
-@lru_cache(_MOST_REMEMBERED)
-def _account(key: bytes, about: tuple[str, str, str | None]) -> _Account:
-    name, kind, provider = about
-    of_kind = _KINDS[kind]
-    return _Account(global_id("SendingAccount", UUID(bytes=key)), name, of_kind, provider, of_kind.tracked)
+def _accounts(rows: list[Row], info: Info) -> tuple[Sequence[Hashable], Callable[[int], _Account]]:
+    def make(number: int) -> _Account:
+        key, (name, kind, provider) = keys[number]
+        of_kind = _KINDS[kind]
+        return _Account(global_id("SendingAccount", UUID(bytes=key)), name, of_kind, provider, of_kind.tracked)
 
-
-def _accounts(rows: list[Row], info: Info) -> list[_Account]:
     # By bytes: hashing a UUID of asyncpg's takes as long as all the rest.
-    return list(map(_account, map(_bytes_of, map(_account_of, rows)), map(_about_account, rows)))
+    keys = list(zip(map(_bytes_of, map(_account_of, rows)), map(_about_account, rows), strict=True))
+    return keys, make
 
 
 def _resent(rows: list[Row], info: Info) -> list[str | None]:
@@ -203,9 +190,9 @@ def read_message(field: Ahead) -> None:
         elif name in _ALL:
             part.read_all(_ALL[name], exact=name != "failure")
         elif name == "explanation":
-            part.read_all(_explanations, constant=True)
+            part.read_keyed(_explanations)
         elif name == "account" and selected <= _OF_ACCOUNT:
-            part.read_all(_accounts, constant=True)
+            part.read_keyed(_accounts)
         elif name == "resendOf" and selected <= {"id", "__typename"}:
             part.read_all(_resent)
             for each in part.below:
