@@ -160,9 +160,7 @@ class ObjectValues(Values):
         known = dict(zip(once, written, strict=True))
         return [known[id(value)] for value in values]
 
-    def by_key(
-        self, run: Run, place: Place, keys: Sequence[Hashable], make: Callable[[int], Any]
-    ) -> list[Any] | None:
+    def by_key(self, run: Run, place: Place, keys: Sequence[Hashable], make: Callable[[int], Any]) -> list[Any] | None:
         known = self._known[run.native]
         written = list(map(known.get, keys))
         if all(written):

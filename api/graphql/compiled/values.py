@@ -51,9 +51,7 @@ class Values(ABC):
         and then nothing was done. `place` is where the values stand or lies above it."""
         return None
 
-    def by_key(
-        self, run: Run, place: Place, keys: Sequence[Hashable], make: Callable[[int], Any]
-    ) -> list[Any] | None:
+    def by_key(self, run: Run, place: Place, keys: Sequence[Hashable], make: Callable[[int], Any]) -> list[Any] | None:
         """The same for objects that follow from their keys; `make` gives the one at a place of them."""
         return self.at_once(run, place, [make(number) for number in range(len(keys))])
 
