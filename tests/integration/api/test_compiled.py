@@ -184,7 +184,12 @@ async def test_any_operation_is_answered_as_graphql_core_answers_it(
 ) -> None:
     text, variables = operation
     compiled = await world.answer(COMPILED, text, variables)
-    walked = shown(await world.answer(WALKED, text, variables))
+    # Of errors below one null graphql-core tells those that came before it, which hangs on how soon each was awaited: it
+    # answers one operation in several ways, of which ours must be one.
+    for _ in range(10):
+        walked = shown(await world.answer(WALKED, text, variables))
+        if walked == shown(compiled):
+            break
     assert shown(compiled) == walked
     assert await world.at_the_door(text, variables) in {None, walked[0]}
     MET["compiled" if COMPILED.compiled(text, "Mixed") else "refused"] += 1
