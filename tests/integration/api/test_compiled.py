@@ -184,8 +184,8 @@ async def test_any_operation_is_answered_as_graphql_core_answers_it(
 ) -> None:
     text, variables = operation
     compiled = await world.answer(COMPILED, text, variables)
-    # Of errors below one null graphql-core tells those that came before it, which hangs on how soon each was awaited: it
-    # answers one operation in several ways, of which ours must be one.
+    # Which errors graphql-core tells of those below one null hangs on how soon each field was awaited: it answers one
+    # operation in several ways, of which ours must be one.
     for _ in range(10):
         walked = shown(await world.answer(WALKED, text, variables))
         if walked == shown(compiled):
