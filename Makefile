@@ -11,7 +11,7 @@ QUICK ?=
 demo: .venv/demo
 	@exec $(BIN)/carepost demo
 
-# Three at once on two cores: tests wait for processes and servers more than half of their time.
+# Three at once on two cores: tests wait for processes and servers nearly half of their time.
 test: .venv/dev browser node
 	$(BIN)/python -m pytest -n $${CAREPOST_TEST_WORKERS:-3} --dist loadfile --no-loadscope-reorder $(ARGS)
 
@@ -23,7 +23,7 @@ check: .venv/dev
 	$(BIN)/carepost schema --check schema.graphql
 	$(BIN)/carepost providers --check docs/providers.md
 
-# Twenty random points for each kind of fault, and the full counts: about an hour. POINTS=3 for a look.
+# Twenty random points for each kind of fault, and the full counts. POINTS=3 for a look.
 faults: .venv/dev
 	CAREPOST_FAULT_POINTS=$${POINTS:-20} CAREPOST_FAULT_REPORT=$(abspath .carepost-faults.jsonl) \
 	  $(BIN)/python -m pytest -s tests/faults $(ARGS)

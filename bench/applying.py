@@ -79,7 +79,7 @@ async def apply_new(
     """Events a second over `count` webhooks, each of another message of the practice, chosen from all or in turn from
     the `newest`; `around` holds the applying alone."""
     ids = await owner.fetch(
-        f"SELECT id FROM message WHERE practice_id = $1 AND account_id = $2 "
+        "SELECT id FROM message WHERE practice_id = $1 AND account_id = $2 "
         f"ORDER BY {'random()' if newest is None else 'id DESC'} LIMIT $3",
         tenant.practice.id,
         tenant.esp.id,

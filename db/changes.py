@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from db.messages import COLUMNS, Message, message_from
-from db.pool import TENANT, Pool
-from db.position import RUNNING, TIMELINE, Position
+from db.pool import TENANT_AND_RUNNING, Pool
+from db.position import TIMELINE, Position
 from mail.ids import PracticeId
 
 
@@ -51,7 +51,7 @@ async def read_changes(
     """Messages changed by transaction `since` or a later one, at most `limit` and those that share the last one's
     transaction. Numbers that no transaction had so far came with a dump of another cluster, and tell nothing."""
     rows = await pool.fetch(
-        TENANT + f"SELECT m.*, {TIMELINE} AS timeline, {RUNNING} AS running "
+        TENANT_AND_RUNNING + f"SELECT m.*, {TIMELINE} AS timeline, tenant.running "
         "FROM tenant LEFT JOIN LATERAL ("
         f"SELECT {COLUMNS}, m.changed_xid::text::bigint AS transaction FROM message m "
         "WHERE m.practice_id = tenant.practice_id AND m.changed_xid >= $2::text::xid8 "

@@ -1,6 +1,7 @@
 """Fields: how the values of one are got for all of its parents."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -98,9 +99,9 @@ class FieldPlan:
         objects = self.object_values
         return objects.plan.fields if objects else ()
 
-    @property
+    @cached_property
     def pure(self) -> bool:
-        """Whether neither this nor anything below is called or awaited."""
+        """Whether neither this nor anything below is called or awaited. Asked once all plans have had their say."""
         if not self._typename and self._read_each is None and self._read_all is None:
             return False
         inner = innermost(self.values)
@@ -151,6 +152,8 @@ class FieldPlan:
 
     def at_once(self, run: Run, place: Place, parents: list[Any]) -> list[Any] | None:
         """The whole column where nothing below has to be called or awaited, and nothing fails; None otherwise."""
+        if not self.pure:
+            return None
         if self._typename:
             return [self.parent_type.name] * len(parents)
         try:
@@ -159,10 +162,8 @@ class FieldPlan:
                 return self.values.by_key(run, place, keys, make)
             if self._read_all is not None:
                 values = list(self._read_all(parents, run.reading or self._reading(run, place)))
-            elif self._read_each is not None:
-                values = list(map(self._read_each, parents))
             else:
-                return None
+                values = list(map(self._read_each, parents))  # type: ignore[arg-type]
             if self._exact and self._leaf is not None:
                 return self._leaf.written(values, native=run.native)
             return self.values.at_once(run, place, values)

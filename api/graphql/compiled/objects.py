@@ -1,7 +1,7 @@
 """Objects: their fields are resolved one after the other, each for all objects of a list, then written together."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from functools import cached_property
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
@@ -43,41 +43,15 @@ class ObjectPlan:
         """Whether nothing below is called: the same object is then written the same way."""
         return all(field.pure for field in self.fields)
 
-    def at_once(self, run: Run, place: Place, parents: list[Any]) -> list[Any] | None:
-        """The same where all fields can be written at once; None otherwise."""
-        if not self.fields:
-            return [{} for _ in parents]
-        columns: list[list[Any]] = []
-        sources: list[Any] | None = None if self.make_stand_ins else parents
-        for field in self.fields:
-            if field.is_read or self.make_stand_ins is None:
-                column = field.at_once(run, place, parents)
-            else:
-                if sources is None:
-                    sources = list(self.make_stand_ins(parents, field.info(run, place, 0)))
-                column = field.at_once(run, place, sources)
-            if column is None:
-                return None
-            columns.append(column)
-        return list(map(self._write, *columns))
-
     async def write(self, run: Run, place: Place, parents: list[Any]) -> list[Any]:
         """Each parent as a dictionary; `NULLED` where a field of it is."""
         if not parents:
             return []
         if not self.fields:
             return [{} for _ in parents]
-        if self.pure and (whole := self.at_once(run, place, parents)) is not None:
-            return whole
         columns: list[Any] = []
         waiting: list[tuple[int, Awaitable[list[Any]]]] = []
-        stand_ins: list[Any] | None = None
-        for field in self.fields:
-            sources = parents
-            if self.make_stand_ins is not None and not field.is_read:
-                if stand_ins is None:
-                    stand_ins = list(self.make_stand_ins(parents, field.info(run, place, 0)))
-                sources = stand_ins
+        for field, sources in self._from(run, place, parents):
             column = field.at_once(run, place, sources)
             if column is None:
                 work = field.column(run, place, sources)
@@ -99,6 +73,29 @@ class ObjectPlan:
                     if value is NULLED:
                         written[number] = NULLED
         return written
+
+    def at_once(self, run: Run, place: Place, parents: list[Any]) -> list[Any] | None:
+        """What `write` gives, where every field can be written at once; None otherwise."""
+        if not self.fields:
+            return [{} for _ in parents]
+        columns: list[list[Any]] = []
+        for field, sources in self._from(run, place, parents):
+            column = field.at_once(run, place, sources)
+            if column is None:
+                return None
+            columns.append(column)
+        return list(map(self._write, *columns))
+
+    def _from(self, run: Run, place: Place, parents: list[Any]) -> Iterator[tuple["FieldPlan", list[Any]]]:
+        """The fields, each with what it is resolved on: the parents, or what stands in for them."""
+        stand_ins: list[Any] | None = None
+        for field in self.fields:
+            if field.is_read or self.make_stand_ins is None:
+                yield field, parents
+            else:
+                if stand_ins is None:
+                    stand_ins = list(self.make_stand_ins(parents, field.info(run, place, 0)))
+                yield field, stand_ins
 
 
 class ObjectValues(Values):
@@ -130,8 +127,6 @@ class ObjectValues(Values):
         return self.nulled(run, await self.plan.write(run, place, list(values)))
 
     def at_once(self, run: Run, place: Place, values: list[Any]) -> list[Any] | None:
-        if not self.plan.pure:
-            return None
         kinds = set(map(type, values))
         if are_plain(kinds):
             return self._at_once(run, place, values)
@@ -165,8 +160,6 @@ class ObjectValues(Values):
         written = list(map(known.get, keys))
         if all(written):
             return written
-        if not self.plan.pure:
-            return None
         if len(known) > _MOST_KNOWN:
             known.clear()
         for number, key in enumerate(keys):

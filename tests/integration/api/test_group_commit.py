@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from api.addresses import webhook_url
 from api.webhooks import group_commit
 from api.webhooks.certificates import Certificates, CertificateUnavailable
 from api.webhooks.group_commit import GroupCommit, Overloaded
@@ -185,7 +186,9 @@ async def test_a_probe_is_answered_and_another_method_refused(stack: Stack, prac
         assert (await client.http.head(hook.url)).status_code == 200
         refused = await client.http.put(hook.url, content=b"[]")
         assert (refused.status_code, refused.headers["allow"]) == (405, "POST, HEAD")
-    assert (await client.http.head(sendgrid.url[:-1])).status_code == 404
+    nobodys = webhook_url(api, "sendgrid", practice.id, AccountId(uuid4()))
+    for url in (nobodys, sendgrid.url[:-1]):
+        assert (await client.http.head(url)).status_code == 404
     assert await count(stack, practice) == 0
 
 
