@@ -97,7 +97,8 @@ async def test_connections_to_an_esp_are_kept_open(desk: Desk) -> None:
         await desk.stack.worker(sweep_interval=OFTEN)
         for number in range(6):
             await desk.reaches(await desk.write(account, f"silent+{number}@sandbox.example"), "SENT")
-        assert door.opened == 1
+        # Not seven: a worker that begins has the key checked too, perhaps while the first email goes out.
+        assert door.opened <= 2
     assert len(await accepted(esp_url)) == 6
 
 
