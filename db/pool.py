@@ -124,6 +124,7 @@ class Database:
             # Every setting of ours is local to its transaction and the role comes with the connection, so that a
             # released connection carries nothing over; the reset would be a round trip for nothing.
             reset=_reset,
+            init=_moments_by_text,
             server_settings={
                 "role": role,
                 "statement_timeout": str(self._statement_timeout_ms),
@@ -176,6 +177,14 @@ class Database:
                 yield connection
         finally:
             await pool.close()
+
+
+async def _moments_by_text(connection: Connection) -> None:
+    """Moments come as text: Python reads one in a fifth of the time in which asyncpg adds it up from a number, which
+    for a list was more than all other columns together."""
+    await connection.set_type_codec(
+        "timestamptz", schema="pg_catalog", encoder=datetime.isoformat, decoder=datetime.fromisoformat
+    )
 
 
 async def _reset(connection: Connection) -> None:
