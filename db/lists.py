@@ -1,15 +1,18 @@
 """Lists as they are shown: one statement reads all that the rows of a page show, their accounts and patients too.
 
-What comes is asyncpg's own records, read by number: making an object of each row costs more than reading it.
+What comes is asyncpg's own records, read by number: making an object of each row costs more than reading it. Each value
+costs as well, Postgres to write it and asyncpg to read it, so a list names the columns that it shows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
 import asyncpg
+import orjson
 
 from db import patients
 from db.messages import COLUMNS, MessageFilter, conditions
@@ -17,28 +20,53 @@ from db.pool import TENANT_AND_RUNNING, Pool
 from mail.ids import PracticeId
 
 _PATIENT: Final = tuple(patients.COLUMNS.split(", "))
-_ACCOUNT: Final = ("name", "provider")
+MESSAGE: Final = tuple(column.removeprefix("m.") for column in COLUMNS.split(", "))
+"""What `db.messages.message_from` makes a message of."""
 
-_MESSAGE: Final = tuple(column.removeprefix("m.") for column in COLUMNS.split(", "))
-# Whether nothing above SENT may show: mail.status.ceiling, as message_limit has it.
+# What nothing above SENT may show is capped: mail.status.ceiling, as message_limit has it.
 _CEILING: Final = "message_limit(m.account_kind, coalesce(m.sent_at, m.queued_at), $3)"
-_SHOWN: Final = f"{COLUMNS}, {_CEILING} = 'sent' AS capped, LEAST(m.verdict, {_CEILING}) AS shown"
-_OF_ACCOUNT: Final = ", ".join(f"a.{column} AS account_{column}" for column in _ACCOUNT)
-_OF_PATIENT: Final = ", ".join(f"p.{column} AS their_{column}" for column in _PATIENT)
+_FLAGS: Final[Mapping[str, str]] = {
+    **{
+        name: f"m.{name}"
+        for name in (
+            "track_opens", "attempt_failed", "ambiguous", "deferred", "machine_opened", "complained", "unsubscribed",
+        )
+    },
+    "capped": f"{_CEILING} = 'sent'",
+}  # fmt: skip
+FLAG: Final[Mapping[str, int]] = {name: 1 << number for number, name in enumerate(_FLAGS)}
+"""The bits of the column `flags`."""
 
-MESSAGE_AT: Final = {
-    name: number
-    for number, name in enumerate(
-        (*_MESSAGE, "capped", "shown", *(f"account_{column}" for column in _ACCOUNT), "running")
-    )
+_OF_MESSAGE: Final[Mapping[str, str]] = {
+    **{name: f"m.{name}" for name in MESSAGE},
+    "id_text": "m.id::text",
+    "account_id_text": "m.account_id::text",
+    "resend_of_text": "m.resend_of::text",
+    "shown": f"LEAST(m.verdict, {_CEILING})",
+    "flags": " + ".join(f"CASE WHEN {flag} THEN {FLAG[name]} ELSE 0 END" for name, flag in _FLAGS.items()),
 }
-"""Where the columns of a message stand in a row of this module, by their names in `db.messages.COLUMNS`; beside them
-`shown` (the verdict under its ceiling), `capped` (nothing above SENT may show), `account_name`, `account_provider` and
-`running` (db.position). All of a message are None where a page is empty."""
-PATIENT_BESIDE: Final = {column: len(MESSAGE_AT) + n for n, column in enumerate(_PATIENT)}
-"""Where a patient's columns stand in a row that has a message too."""
+_OF_OTHERS: Final[Mapping[str, str]] = {
+    "account_name": "a.name",
+    "account_provider": "a.provider",
+    **{f"their_{column}": f"p.{column}" for column in _PATIENT},
+}
+COLUMN: Final = frozenset({*_OF_MESSAGE, *_OF_OTHERS})
+"""The columns that there are to choose from: those of `MESSAGE`; ids as text; `shown`, the verdict under its ceiling;
+`flags`; of the account `account_name` and `account_provider`; of the patient `their_name` and so on."""
+FIRST: Final = "id_text"
+"""The first column of every row."""
 PATIENT_AT: Final = {column: n for n, column in enumerate(_PATIENT)}
-"""Where a patient's columns stand in a row of `db.patients.list_patients`."""
+"""Where a patient's columns stand in a row of `db.patients.list_patients`, and in `Listed.patient`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A page: rows of `FIRST` and the columns that were asked for, and the oldest transaction that ran when it was read
+    (db.position). `patient` is whose messages these are, as `PATIENT_AT` says, the id as text."""
+
+    rows: Sequence[asyncpg.Record]
+    running: int
+    patient: Sequence[object] = ()
 
 
 async def list_messages(
@@ -48,12 +76,12 @@ async def list_messages(
     limit: int,
     after: UUID | None,
     first_tracked: datetime,
-    *,
-    with_patient: bool,
-) -> Sequence[asyncpg.Record]:
-    """Messages of a practice, newest first, those older than the message `after`; at least one row."""
+    columns: tuple[str, ...],
+) -> Listed:
+    """Messages of a practice, newest first, those older than the message `after`."""
     where, arguments = conditions(wanted, after, first_tracked, [practice_id, limit, first_tracked])
-    return await pool.fetch(_practice_statement(where, with_patient), *arguments)
+    rows = await pool.fetch(_practice_statement(where, columns), *arguments)
+    return Listed(_of_page(rows), rows[0]["running"])
 
 
 async def list_messages_of(
@@ -64,38 +92,55 @@ async def list_messages_of(
     limit: int,
     after: UUID | None,
     first_tracked: datetime,
-) -> Sequence[asyncpg.Record]:
-    """A patient with a page of their messages, which is what the Messages tab shows; none when there's no such
-    patient, else at least one row."""
+    columns: tuple[str, ...],
+) -> Listed | None:
+    """A patient with a page of their messages, which is what the Messages tab shows; None when there's no such
+    patient."""
     where, arguments = conditions(wanted, after, first_tracked, [practice_id, limit, first_tracked, patient_id])
-    return await pool.fetch(_patient_statement(where), *arguments)
+    rows = await pool.fetch(_patient_statement(where, columns), *arguments)
+    if not rows:
+        return None
+    running, *patient = orjson.loads(rows[0]["patient"])
+    return Listed(_of_page(rows), running, patient)
 
 
-# All of a message but what ran then, in the order of MESSAGE_AT.
-_OUTER: Final = ", ".join(f"m.{name}" for name in MESSAGE_AT if name != "running")
+def _of_page(rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:
+    """A page that is empty comes as a row without a message."""
+    return rows if rows[0][0] is not None else []
 
 
 @lru_cache(256)
-def _practice_statement(where: str, with_patient: bool) -> str:
-    theirs = f", {_OF_PATIENT}" if with_patient else ""
-    outer = "".join(f", m.their_{column}" for column in _PATIENT) if with_patient else ""
-    joined = "JOIN patient p ON p.practice_id = tenant.practice_id AND p.id = m.patient_id " if with_patient else ""
+def _practice_statement(where: str, columns: tuple[str, ...]) -> str:
     return (
-        TENANT_AND_RUNNING + f"SELECT {_OUTER}, tenant.running{outer} FROM tenant LEFT JOIN LATERAL ("
-        f"SELECT m.*, {_OF_ACCOUNT}{theirs} FROM (SELECT {_SHOWN} FROM message m "
-        f"WHERE m.practice_id = tenant.practice_id{where} ORDER BY m.id DESC LIMIT $2) m "
-        "JOIN sending_account a ON a.practice_id = tenant.practice_id AND a.id = m.account_id "
-        f"{joined}ORDER BY m.id DESC OFFSET 0) m ON true"
+        f"{TENANT_AND_RUNNING}SELECT m.*, tenant.running FROM tenant "
+        f"LEFT JOIN LATERAL ({_page(where, columns)}) m ON true"
     )
 
 
 @lru_cache(256)
-def _patient_statement(where: str) -> str:
+def _patient_statement(where: str, columns: tuple[str, ...]) -> str:
+    # One value for all of the patient, which comes with each row.
     return (
-        TENANT_AND_RUNNING + f"SELECT {_OUTER}, tenant.running, {_OF_PATIENT} FROM tenant CROSS JOIN LATERAL ("
-        f"SELECT {', '.join(_PATIENT)} FROM patient WHERE practice_id = tenant.practice_id AND id = $4 LIMIT 1) p "
-        f"LEFT JOIN LATERAL (SELECT m.*, {_OF_ACCOUNT} FROM (SELECT {_SHOWN} FROM message m "
-        f"WHERE m.practice_id = tenant.practice_id AND m.patient_id = $4{where} ORDER BY m.id DESC LIMIT $2) m "
-        "JOIN sending_account a ON a.practice_id = tenant.practice_id AND a.id = m.account_id "
-        "ORDER BY m.id DESC OFFSET 0) m ON true"
+        f"{TENANT_AND_RUNNING}SELECT m.*, p.patient FROM tenant CROSS JOIN LATERAL ("
+        f"SELECT json_build_array(tenant.running, {', '.join(_PATIENT)})::text AS patient FROM patient "
+        "WHERE practice_id = tenant.practice_id AND id = $4 LIMIT 1) p "
+        f"LEFT JOIN LATERAL ({_page(f' AND m.patient_id = $4{where}', columns)}) m ON true"
+    )
+
+
+# Postgres works out those alone that are chosen from them.
+_ALL_OF_MESSAGE: Final = ", ".join(f"{expression} AS {column}" for column, expression in _OF_MESSAGE.items())
+
+
+def _page(where: str, columns: tuple[str, ...]) -> str:
+    """The messages first, then what is shown of others."""
+    chosen = {column: _OF_OTHERS.get(column, f"m.{column}") for column in (FIRST, *columns)}
+    joined = ""
+    for table, name, key in (("sending_account", "a", "account_id"), ("patient", "p", "patient_id")):
+        if any(expression.startswith(f"{name}.") for expression in chosen.values()):
+            joined += f" JOIN {table} {name} ON {name}.practice_id = tenant.practice_id AND {name}.id = m.{key}"
+    return (
+        f"SELECT {', '.join(f'{expression} AS {column}' for column, expression in chosen.items())} "
+        f"FROM (SELECT {_ALL_OF_MESSAGE} FROM message m WHERE m.practice_id = tenant.practice_id{where} "
+        f"ORDER BY m.id DESC LIMIT $2) m{joined} ORDER BY m.id DESC OFFSET 0"
     )

@@ -31,16 +31,18 @@ async def _found(loader: DataLoader[K, V], keys: Sequence[K]) -> dict[K, V]:
 
 
 async def explanations(messages: "list[Message]", info: Info) -> "list[Explanation]":
-    from api.graphql.types.message import explained
+    from api.graphql.types.message import explained, facts_of
 
     rows = [message.row for message in messages]
     accounts = await _found(info.context.load.account, [row.account_id for row in rows if row.account_kind.tracked])
     now, silence = datetime.now(UTC), info.context.services.config.silence
     return [
         explained(
-            message.row,
-            message.limit,
-            account.provider if (account := accounts.get(message.row.account_id)) else None,
+            facts_of(
+                message.row,
+                message.limit,
+                account.provider if (account := accounts.get(message.row.account_id)) else None,
+            ),
             now,
             silence,
         )

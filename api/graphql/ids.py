@@ -21,14 +21,14 @@ def global_id(kind: str, key: UUID | str) -> strawberry.ID:
     return strawberry.ID(_encode(f"{kind}:{key}"))
 
 
-def global_ids(kind: str, keys: Iterable[UUID]) -> list[str]:
-    """The ids of many objects of one type."""
+def global_ids(kind: str, keys: Iterable[str]) -> list[str]:
+    """The ids of many objects of one type, from the texts of their UUIDs."""
     prefix = f"{kind}:"
     if (len(prefix) + _UUID_LENGTH) % 3 != 2:
         return [_encode(f"{prefix}{key}") for key in keys]
     # In one go: "?" is 00111111, so as the last of three bytes it leaves the bits before as they are and becomes "/",
     # which letters, digits, ":" and "-" never give.
-    text = f"?{prefix}".join(map(str, keys))
+    text = f"?{prefix}".join(keys)
     return b2a_base64(f"{prefix}{text}?".encode(), newline=False).decode().split("/")[:-1] if text else []
 
 
@@ -49,7 +49,7 @@ def uuid_of(kind: str, value: str) -> UUID | None:
         return None
 
 
-def key_cursor(key: UUID) -> str:
+def key_cursor(key: UUID | str) -> str:
     return _encode(str(key))
 
 

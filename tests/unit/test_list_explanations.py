@@ -1,23 +1,25 @@
-"""Lists remember explanations by the facts that they follow from: whatever else differs makes no difference."""
+"""Lists explain a message by few of its columns, and remember what they said by the facts that it follows from."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.graphql.plans.messages import FACTS
-from api.graphql.types.message import explained
-from db.lists import MESSAGE_AT
+from api.graphql.plans.columns import Columns
+from api.graphql.plans.messages import read_explanations
+from api.graphql.types.message import Explanation, explained, facts_of
+from db.lists import FLAG, MESSAGE
 from db.messages import message_from
 from mail.failure import FailureKind
 from mail.providers import PROVIDERS
 from mail.status import AccountKind, Verdict
 
-NOW = datetime(2026, 11, 24, tzinfo=UTC)
-_times = st.one_of(st.none(), st.integers(-9, 9).map(lambda days: NOW + timedelta(days=days)))
+NOW = datetime.now(UTC)
+SILENCE = timedelta(hours=72)
+_times = st.one_of(st.none(), st.integers(-9, 9).map(lambda days: NOW + timedelta(days=days, hours=1)))
 _flags = st.booleans()
 _columns: dict[str, st.SearchStrategy[Any]] = {
     "account_kind": st.sampled_from([kind.value for kind in AccountKind]),
@@ -31,47 +33,54 @@ _columns: dict[str, st.SearchStrategy[Any]] = {
     "recipient": st.just("a@b.example"),
     "subject": st.just("a"),
     "resend_of": st.none(),
-    "account_name": st.just("a"),
-    "running": st.just(1),
     **dict.fromkeys(("id", "patient_id", "account_id"), st.just(UUID(int=1))),
-    **{name: _times for name in MESSAGE_AT if name.endswith("_at") and name != "queued_at"},
+    **{name: _times for name in MESSAGE if name.endswith("_at") and name != "queued_at"},
 }
-_rows = st.fixed_dictionaries({name: _columns.get(name, _flags) for name in MESSAGE_AT})
+_rows = st.fixed_dictionaries({name: _columns.get(name, _flags) for name in (*MESSAGE, "account_provider", "capped")})
+_columns_read = Columns()
+_read = read_explanations(_columns_read)
+_info: Any = SimpleNamespace(context=SimpleNamespace(services=SimpleNamespace(config=SimpleNamespace(silence=SILENCE))))
 
 
 class Row(list[Any]):
     """Read by number and by name, as asyncpg's records are."""
 
     def __getitem__(self, key: Any) -> Any:
-        return super().__getitem__(MESSAGE_AT[key] if isinstance(key, str) else key)
+        return super().__getitem__(_columns_read.names.index(key) if isinstance(key, str) else key)
 
 
-def shown(values: dict[str, Any]) -> Row:
-    """A row with what follows from its other columns."""
-    tracked = values["account_kind"] == "esp" and not values["capped"]
-    verdict = Verdict[values["verdict"].upper()]
-    under = min(verdict, Verdict.RETURNED if tracked else Verdict.SENT)
-    return Row((values | {"capped": not tracked, "shown": under.sql_name})[name] for name in MESSAGE_AT)
+def limit_of(values: dict[str, Any]) -> Verdict:
+    return Verdict.SENT if values["capped"] or values["account_kind"] != "esp" else Verdict.RETURNED
 
 
-@pytest.mark.parametrize("verdict", [name for name, facts_of in FACTS.items() if facts_of is not None])
+def listed(values: dict[str, Any]) -> Row:
+    """The row as the statement of a list gives it."""
+    shown = min(Verdict[values["verdict"].upper()], limit_of(values))
+    capped = limit_of(values) is Verdict.SENT
+    flags = sum(bit for name, bit in FLAG.items() if (capped if name == "capped" else values[name]))
+    given = values | {"id_text": str(values["id"]), "shown": shown.sql_name, "flags": flags}
+    return Row(given[name] for name in _columns_read.names)
+
+
+def whole(values: dict[str, Any]) -> Explanation:
+    """By all columns of the message."""
+    message = message_from(values)  # type: ignore[arg-type]
+    return explained(facts_of(message, limit_of(values), values["account_provider"]), NOW, SILENCE)
+
+
+@given(st.lists(_rows, min_size=1, max_size=5))
+def test_a_list_explains_what_a_message_by_itself_explains(rows: list[dict[str, Any]]) -> None:
+    keys, make = _read([listed(row) for row in rows], _info)
+    assert [make(number) for number in range(len(keys))] == [whole(row) for row in rows]
+
+
 @given(_rows, _rows)
-def test_what_is_no_fact_of_a_status_makes_no_difference(
-    verdict: str, one: dict[str, Any], other: dict[str, Any]
-) -> None:
-    row = shown(one | {"verdict": verdict, "account_kind": "esp", "capped": False})
-    facts_of = FACTS[row["shown"]]
-    assert facts_of is not None
-    counting = facts_of(list(range(len(MESSAGE_AT))))
-    names = list(MESSAGE_AT)
-    same = {names[number] for number in (counting if isinstance(counting, tuple) else (counting,))}
-    # What is shown comes from verdict, kind and ceiling.
-    same |= {"verdict", "account_kind", "capped"}
-    alike = shown(other | {name: row[name] for name in same})
-    assert facts_of(alike) == facts_of(row)
-
-    def why(of: Row) -> Any:
-        limit = Verdict.SENT if of["capped"] else Verdict.RETURNED
-        return explained(message_from(of), limit, of["account_provider"], NOW, timedelta(hours=72))  # type: ignore[arg-type]
-
-    assert why(alike) == why(row)
+def test_what_has_the_same_key_has_the_same_explanation(one: dict[str, Any], other: dict[str, Any]) -> None:
+    # What is shown the most follows from the least.
+    least = {name: one[name] for name in ("verdict", "account_kind", "account_provider", *FLAG)}
+    for alike in (other | least, one | {"subject": "b", "recipient": "c@d.example"}, one):
+        (first, second), _ = _read([listed(one), listed(alike)], _info)
+        if first == second:
+            assert whole(alike) == whole(one)
+        else:
+            assert alike["verdict"] not in {"delivered", "opened"} or limit_of(one) is Verdict.SENT

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,30 +12,23 @@ from api.graphql.compiled import Ahead
 from api.graphql.compiled.hooks import Resolver
 from api.graphql.context import Info
 from api.graphql.ids import read_key_cursor, uuid_of
-from api.graphql.plans.messages import message_cursor, read_message, read_message_with_patient
-from api.graphql.plans.page import Row, RowPage, nodes, read_connection
-from api.graphql.plans.patients import patient_cursor, patient_of, read_patient
+from api.graphql.plans.columns import Columns
+from api.graphql.plans.messages import message_cursor, read_message
+from api.graphql.plans.page import RowPage, read_connection
+from api.graphql.plans.patients import patient_cursor, read_patient, row_of
 from api.graphql.types.connection import page_size
 from api.graphql.types.message import MessageFilter
-from api.graphql.types.patient import Patient, saw_patients, searched
+from api.graphql.types.patient import saw_patients, searched
 from api.views import View
-from db.lists import MESSAGE_AT, PATIENT_AT, PATIENT_BESIDE, list_messages, list_messages_of
+from db.lists import PATIENT_AT, Listed, list_messages, list_messages_of
 from db.messages import MessageFilter as FilterValue
 from db.patients import list_patients
 from db.position import Position
 
 _EVERYTHING: Final = FilterValue()
-_PATIENT_ID: Final = MESSAGE_AT["patient_id"]
-
-
-class _PatientWithMessages:
-    """A patient and the page that is asked for, or why there is none."""
-
-    __slots__ = ("page", "patient")
-
-    def __init__(self, patient: Patient, page: RowPage | Exception) -> None:
-        self.patient = patient
-        self.page = page
+_PAGE: Final = len(PATIENT_AT)
+_Found = Sequence[object]
+"""A patient's row, and behind it the page of messages that is asked for, or the exception why there is none."""
 
 
 def plan_patient(field: Ahead) -> Resolver | None:
@@ -43,20 +37,21 @@ def plan_patient(field: Ahead) -> Resolver | None:
     if len(lists) != 1:
         return None
     [messages] = lists
-    messages.read(lambda found: found.page)
-    read_connection(messages, message_cursor, read_message)
-    field.stand_in(lambda found, info: [each.patient for each in found])
+    read_patient(field, PATIENT_AT)
+    messages.read(itemgetter(_PAGE))
+    columns = Columns()
+    read_connection(messages, message_cursor, lambda node: read_message(node, columns))
 
-    async def resolve(source: Any, info: Info, id: ID) -> _PatientWithMessages | None:
+    async def resolve(source: Any, info: Info, id: ID) -> _Found | None:
         key = uuid_of("Patient", id)
         if key is None:
             return None
         try:
             asked = _asked(info, key, **messages.arguments(info))
         except Exception as error:  # noqa: BLE001 - it is the list's, which a patient who isn't there hasn't
-            row = await info.context.load.patient.load(key)
-            return _PatientWithMessages(Patient.of(row), error) if row else None
-        return await _read(info, key, asked)
+            patient = await info.context.load.patient.load(key)
+            return (*row_of(patient), error) if patient else None
+        return await _read(info, key, asked, columns.names)
 
     return resolve
 
@@ -86,48 +81,53 @@ def _asked(
     return _Asked(wanted, size, after, read_key_cursor(after) if wanted else None)
 
 
-async def _read(info: Info, key: UUID, asked: _Asked) -> _PatientWithMessages | None:
+async def _read(info: Info, key: UUID, asked: _Asked, columns: tuple[str, ...]) -> _Found | None:
     context = info.context
-    if asked.wanted is None:
-        row = await context.load.patient.load(key)
-        if row is None:
-            return None
-        position = await context.database.horizon.reached()
-        return _PatientWithMessages(Patient.of(row), RowPage([], 0, None, message_cursor, position))
     reached = await context.database.horizon.reached()
-    rows = await list_messages_of(
-        context.database.app, context.practice_id, key, asked.wanted, asked.size + 1, asked.key, context.first_tracked
+    if asked.wanted is None:
+        patient = await context.load.patient.load(key)
+        return (*row_of(patient), RowPage([], 0, None, message_cursor, reached)) if patient else None
+    found = await list_messages_of(
+        context.database.app,
+        context.practice_id,
+        key,
+        asked.wanted,
+        asked.size + 1,
+        asked.key,
+        context.first_tracked,
+        columns,
     )
-    if not rows:
+    if found is None:
         return None
     context.saw(View.MESSAGES, (key,))
-    return _PatientWithMessages(Patient.of(patient_of(rows[0], PATIENT_BESIDE)), _page(rows, asked, reached))
+    return (*found.patient, _page(found, asked, reached))
 
 
 def plan_messages(field: Ahead) -> Resolver | None:
     """One statement, which reads the patients where they are shown."""
-    with_patient = any(part.name == "patient" for node in nodes(field) for part in node.below)
-    read_connection(field, message_cursor, read_message_with_patient if with_patient else read_message)
+    columns = Columns()
+    patient_id = columns.reader("patient_id")
+    read_connection(field, message_cursor, lambda node: read_message(node, columns))
 
     async def resolve(
         source: Any, info: Info, filter: MessageFilter | None = None, first: int = 25, after: str | None = None
     ) -> RowPage:
         asked = _asked(info, None, filter, first, after)
         context = info.context
-        if asked.wanted is None:
-            return RowPage([], 0, None, message_cursor, await context.database.horizon.reached())
         reached = await context.database.horizon.reached()
-        rows = await list_messages(
+        if asked.wanted is None:
+            return RowPage([], 0, None, message_cursor, reached)
+        found = await list_messages(
             context.database.app,
             context.practice_id,
             asked.wanted,
             asked.size + 1,
             asked.key,
             context.first_tracked,
-            with_patient=with_patient,
+            columns.names,
         )
-        page = _page(rows, asked, reached)
-        context.saw(View.MESSAGES, {row[_PATIENT_ID] for row in page.rows})
+        page = _page(found, asked, reached)
+        context.saw(View.MESSAGES, set(map(patient_id, page.rows)))
         return page
 
     return resolve
@@ -149,7 +149,5 @@ def plan_patients(field: Ahead) -> Resolver | None:
     return resolve
 
 
-def _page(rows: Sequence[Row], asked: _Asked, reached: Position) -> RowPage:
-    position = reached.at_most(rows[0][MESSAGE_AT["running"]])
-    found = rows if rows[0][MESSAGE_AT["id"]] is not None else []
-    return RowPage(found, asked.size, asked.after, message_cursor, position)
+def _page(found: Listed, asked: _Asked, reached: Position) -> RowPage:
+    return RowPage(found.rows, asked.size, asked.after, message_cursor, reached.at_most(found.running))

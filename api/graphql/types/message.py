@@ -24,7 +24,8 @@ from db.position import Position
 from mail.explain import Facts, explain
 from mail.explanation import ExplanationCode
 from mail.providers import PROVIDERS
-from mail.status import MessageStatus, Verdict, ceiling, status_of
+from mail.providers.base import Capabilities
+from mail.status import AccountKind, MessageStatus, Verdict, ceiling, status_of
 
 if TYPE_CHECKING:
     from api.graphql.types.patient import Patient
@@ -40,14 +41,13 @@ class Explanation:
     next_step: str | None = strawberry.field(description="What staff can do; null when there is nothing to do.")
 
 
-def explained(row: MessageRow, limit: Verdict, provider: str | None, now: datetime, silence: timedelta) -> Explanation:
-    """`provider` is the account's, which counts for tracked kinds alone."""
-    esp = PROVIDERS.get(provider or "") if row.account_kind.tracked else None
-    facts = Facts(
+def facts_of(row: MessageRow, limit: Verdict, provider: str | None) -> Facts:
+    """`provider` is the account's."""
+    return Facts(
         kind=row.account_kind,
         verdict=row.verdict,
         limit=limit,
-        capabilities=esp.capabilities if esp else None,
+        capabilities=capabilities_of(row.account_kind, provider),
         scheduled_at=row.scheduled_at,
         sent_at=row.sent_at,
         delivered_at=row.delivered_at,
@@ -61,6 +61,15 @@ def explained(row: MessageRow, limit: Verdict, provider: str | None, now: dateti
         unsubscribed=row.unsubscribed,
         failure=row.failure,
     )
+
+
+def capabilities_of(kind: AccountKind, provider: str | None) -> Capabilities | None:
+    """What an account's ESP can tell; None for other kinds of accounts."""
+    esp = PROVIDERS.get(provider or "") if kind.tracked else None
+    return esp.capabilities if esp else None
+
+
+def explained(facts: Facts, now: datetime, silence: timedelta) -> Explanation:
     why = explain(facts, now, silence)
     return Explanation(code=why.code, text=why.text, next_step=why.next_step or None)
 
@@ -145,7 +154,7 @@ class Message(Node):
         row = self.row
         account = await info.context.load.account.load(row.account_id) if row.account_kind.tracked else None
         provider = account.provider if account else None
-        return explained(row, self.limit, provider, datetime.now(UTC), info.context.services.config.silence)
+        return explained(facts_of(row, self.limit, provider), datetime.now(UTC), info.context.services.config.silence)
 
     @strawberry.field(description="The plain text that was written.", metadata=batched(batches.texts))
     async def text(self, info: Info) -> str:

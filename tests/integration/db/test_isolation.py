@@ -421,15 +421,16 @@ async def read_everything(pool: Pool, practice_id: UUID, house: House) -> dict[s
     counts = await account_health.count_for_health(*asked, [account], start, end)
     counted = await report.count_by_status(*asked, start, end, start)
     practice = await practices.find_practice(*asked)
-    wide = await lists.list_messages(*asked, MessageFilter(patient_id=patient), 10, None, start, with_patient=True)
-    tab = await lists.list_messages_of(*asked, patient, everything, 10, None, start)
+    columns = tuple(lists.COLUMN)
+    wide = await lists.list_messages(*asked, MessageFilter(patient_id=patient), 10, None, start, columns)
+    tab = await lists.list_messages_of(*asked, patient, everything, 10, None, start, columns)
     listed = [
         [row["id"] for row in await patients.list_patients(*asked, search, 10, None)]
         for search in ("", "pat of", house.patient.email)
     ]
     return {
-        "list_messages": {row[lists.MESSAGE_AT["id"]] for row in wide} & {message},
-        "list_messages_of": {row[lists.MESSAGE_AT["id"]] for row in tab} & {message},
+        "list_messages": {row["id"] for row in wide.rows} & {message},
+        "list_messages_of": {row["id"] for row in (tab.rows if tab else ())} & {message},
         "list_patients": {patient} & set.intersection(*map(set, listed)),
         "find_messages": set(found),
         "find_bodies": set(bodies),
