@@ -8,6 +8,7 @@ of this project: see docs/architecture.md.
     operation   one operation of a document, with its variables
     planner     from selections to plans, by graphql-core's own rules for collecting fields
     objects, fields, values, leaves     the parts of a plan
+    source      what of it is only read, as one function of Python
     arguments, info, places, run        what they work with
     hooks       `batched` and `planned`: what a resolver may offer
 """

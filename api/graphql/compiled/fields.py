@@ -18,6 +18,7 @@ from api.graphql.compiled.leaves import Leaf
 from api.graphql.compiled.objects import ObjectPlan, ObjectValues
 from api.graphql.compiled.places import Place
 from api.graphql.compiled.run import Run
+from api.graphql.compiled.source import AtOnce, Source
 from api.graphql.compiled.values import LeafValues, ListValues, Values, called, settled
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class FieldPlan:
         self._read_each: ReadEach | None = None
         self._read_all: ReadAll | None = None
         self._keyed: Keyed | None = None
-        self._typename = self.name == "__typename"
+        self.is_typename = self.name == "__typename"
+        self.at_once = AtOnce(self._emit)
         field = self.field
         # A field with extensions (permissions are one) is resolved by what Strawberry has made of them.
         stock = field is not None and type(field).get_result is StrawberryField.get_result and not field.extensions
@@ -102,10 +104,8 @@ class FieldPlan:
     @cached_property
     def pure(self) -> bool:
         """Whether neither this nor anything below is called or awaited. Asked once all plans have had their say."""
-        if not self._typename and self._read_each is None and self._read_all is None:
-            return False
-        inner = innermost(self.values)
-        return isinstance(inner, LeafValues) or (isinstance(inner, ObjectValues) and inner.plan.pure)
+        is_read = self.is_typename or self._read_each is not None or self._read_all is not None
+        return is_read and self.values.pure
 
     def arguments(self, info: Info[Any, Any]) -> dict[str, Any]:
         raw: Any = info._raw_info  # noqa: SLF001 - Strawberry has no other way from an Info to its run
@@ -150,25 +150,28 @@ class FieldPlan:
         run.reading = self.info(run, place, 0)
         return run.reading  # type: ignore[no-any-return]
 
-    def at_once(self, run: Run, place: Place, parents: list[Any]) -> list[Any] | None:
-        """The whole column where nothing below has to be called or awaited, and nothing fails; None otherwise."""
-        if not self.pure:
-            return None
-        if self._typename:
-            return [self.parent_type.name] * len(parents)
-        try:
-            if self._keyed is not None:
-                keys, make = self._keyed(parents, run.reading or self._reading(run, place))
-                return self.values.by_key(run, place, keys, make)
-            if self._read_all is not None:
-                values = list(self._read_all(parents, run.reading or self._reading(run, place)))
-            else:
-                values = list(map(self._read_each, parents))  # type: ignore[arg-type]
-            if self._exact and self._leaf is not None:
-                return self._leaf.written(values, native=run.native)
-            return self.values.at_once(run, place, values)
-        except Exception:  # noqa: BLE001 - it comes again where each is looked at
-            return None
+    def emit_column(self, source: Source, parents: str) -> str:
+        """The source of `column`, where this is pure; gives an expression for what holds the values, once."""
+        if self._read_all is None:
+            read = f"map({source.name(self._read_each)}, {parents})"
+        else:
+            info = f"run.reading or {source.name(self._reading)}(run, place)"
+            if self._keyed is not None and isinstance(self.values, ObjectValues):
+                keyed = source.let(f"{source.name(self._keyed)}({parents}, {info})")
+                column = source.let(f"{source.name(self.values.by_key)}(run, place, *{keyed})")
+                source.give_up_unless(f"{column} is not None")
+                return column
+            read = f"{source.name(self._read_all)}({parents}, {info})"
+        if not self._exact or self._leaf is None:
+            return self.values.emit(source, source.let(f"list({read})"))
+        if self._leaf.is_written_as_it_is(native=source.native):
+            return read
+        return source.let(f"{source.name(self._leaf)}.written({read})")
+
+    def _emit(self, source: Source, parents: str) -> str:
+        if self.is_typename:
+            return f"[{self.parent_type.name!r}] * len({parents})"
+        return f"list({self.emit_column(source, parents)})"
 
     async def column(self, run: Run, above: Place, parents: list[Any]) -> list[Any]:
         """The field of each parent as it is written."""

@@ -5,7 +5,7 @@ Values that are exactly of a type's own Python class need no call each; all othe
 """
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import NoneType
 from typing import Any, Final
 
@@ -59,16 +59,18 @@ class Leaf:
         if self._moments:
             if native and {value.tzinfo for value in values if value is not None} <= {dt.UTC}:
                 return values
-            return [None if value is None else value.isoformat() for value in values]
+            return self.written(values)
         if self._numbers and not all(-_LONGEST_INT <= value < _LONGEST_INT for value in values if value is not None):
             return None
         return values
 
-    def written(self, values: list[Any], *, native: bool) -> list[Any]:
-        """Values that a plan says are exact."""
-        if self._moments and not native:
-            return [None if value is None else value.isoformat() for value in values]
-        return values
+    def is_written_as_it_is(self, *, native: bool) -> bool:
+        """Whether values that a plan says are exact need nothing more."""
+        return native or not self._moments
+
+    def written(self, moments: Iterable[Any]) -> list[Any]:
+        """Moments that a plan says are exact, as text."""
+        return [None if value is None else value.isoformat() for value in moments]
 
     def value(self, value: Any) -> Any:
         """One value as it is written; raises what the type raises. Not for None."""

@@ -17,6 +17,7 @@ from strawberry.types.cast import get_strawberry_type_cast
 from api.graphql.compiled.hooks import ReadAll
 from api.graphql.compiled.places import Place
 from api.graphql.compiled.run import NULLED, Run
+from api.graphql.compiled.source import AtOnce, Source
 from api.graphql.compiled.values import Values, are_plain, called, settled
 
 if TYPE_CHECKING:
@@ -26,12 +27,13 @@ _MOST_KNOWN: Final = 2_000
 
 
 class ObjectPlan:
-    """What is selected on objects of one type."""
+    """What is selected on objects of one type. `at_once` gives what `write` gives, where every field is only read."""
 
     def __init__(self, type_: GraphQLObjectType, fields: Sequence["FieldPlan"]) -> None:
         self.type = type_
         self.fields = fields
         self.make_stand_ins: ReadAll | None = None
+        self.at_once = AtOnce(self.emit)
         keys = [field.key for field in fields]
         # Names of GraphQL are ASCII letters, digits and underscores, so this can hold nothing else.
         parameters = ", ".join(f"v{number}" for number in range(len(keys)))
@@ -40,7 +42,8 @@ class ObjectPlan:
 
     @cached_property
     def pure(self) -> bool:
-        """Whether nothing below is called: the same object is then written the same way."""
+        """Whether nothing below is called: the same object is then written the same way. Asked once all plans have had
+        their say."""
         return all(field.pure for field in self.fields)
 
     async def write(self, run: Run, place: Place, parents: list[Any]) -> list[Any]:
@@ -49,10 +52,12 @@ class ObjectPlan:
             return []
         if not self.fields:
             return [{} for _ in parents]
+        if self.pure and (whole := self.at_once(run, place, parents)) is not None:
+            return whole
         columns: list[Any] = []
         waiting: list[tuple[int, Awaitable[list[Any]]]] = []
         for field, sources in self._from(run, place, parents):
-            column = field.at_once(run, place, sources)
+            column = field.at_once(run, place, sources) if field.pure else None
             if column is None:
                 work = field.column(run, place, sources)
                 if field.waits_below:
@@ -74,17 +79,30 @@ class ObjectPlan:
                         written[number] = NULLED
         return written
 
-    def at_once(self, run: Run, place: Place, parents: list[Any]) -> list[Any] | None:
-        """What `write` gives, where every field can be written at once; None otherwise."""
-        if not self.fields:
-            return [{} for _ in parents]
-        columns: list[list[Any]] = []
-        for field, sources in self._from(run, place, parents):
-            column = field.at_once(run, place, sources)
-            if column is None:
-                return None
-            columns.append(column)
-        return list(map(self._write, *columns))
+    def emit(self, source: Source, parents: str) -> str:
+        members: list[str] = []
+        columns: dict[str, str] = {}
+        stand_ins = ""
+        for number, field in enumerate(self.fields):
+            if field.is_typename:
+                members.append(f"{field.key!r}: {self.type.name!r}")
+                continue
+            resolved_on = parents
+            if not field.is_read and self.make_stand_ins is not None:
+                if not stand_ins:
+                    make, info = source.name(self.make_stand_ins), source.name(field.info)
+                    stand_ins = source.let(f"list({make}({parents}, {info}(run, place, 0)))")
+                resolved_on = stand_ins
+            columns[f"c{number}"] = field.emit_column(source, resolved_on)
+            members.append(f"{field.key!r}: c{number}")
+        if not columns:
+            loop = f"_ in {parents}"
+        elif len(columns) == 1:
+            [(name, column)] = columns.items()
+            loop = f"{name} in {column}"
+        else:
+            loop = f"{', '.join(columns)} in zip({', '.join(columns.values())})"
+        return source.let(f"[{{{', '.join(members)}}} for {loop}]")
 
     def _from(self, run: Run, place: Place, parents: list[Any]) -> Iterator[tuple["FieldPlan", list[Any]]]:
         """The fields, each with what it is resolved on: the parents, or what stands in for them."""
@@ -107,6 +125,7 @@ class ObjectValues(Values):
         self.plan = plan
         self.vouched = plan.type.is_type_of is None
         self.shared = False
+        self._at_once = AtOnce(self.emit)
         self._known: tuple[dict[Hashable, Any], dict[Hashable, Any]] = ({}, {})
         definition = plan.type.extensions.get("strawberry-definition")
         self._origin: type | None = None
@@ -120,42 +139,40 @@ class ObjectValues(Values):
                 for number, value in enumerate(values)
             ]
             return await self._judged(run, place, values, verdicts)
-        if self.shared and len(values) > 2 and self.plan.pure:
-            written = self._once(run, place, values)
-            if written is not None:
-                return written
+        if self.shared and self.pure and (written := self._at_once(run, place, list(values))) is not None:
+            return written
         return self.nulled(run, await self.plan.write(run, place, list(values)))
 
-    def at_once(self, run: Run, place: Place, values: list[Any]) -> list[Any] | None:
-        kinds = set(map(type, values))
-        if are_plain(kinds):
-            return self._at_once(run, place, values)
-        if not self.nullable or not are_plain(kinds - {NoneType}):
-            return None
-        written = self._at_once(run, place, [value for value in values if value is not None])
-        if written is None:
-            return None
-        column = iter(written)
-        return [None if value is None else next(column) for value in values]
+    @property
+    def pure(self) -> bool:
+        return self.plan.pure
 
-    def _at_once(self, run: Run, place: Place, values: list[Any]) -> list[Any] | None:
-        if not self.vouched and not self._are_of_type(values):
-            return None
-        if self.shared and len(values) > 2:
-            return self._once(run, place, values)
-        return self.plan.at_once(run, place, values)
+    def emit(self, source: Source, values: str) -> str:
+        kinds = source.let(f"set(map(type, {values}))")
+        given = values
+        if self.nullable:
+            nothing = source.name(NoneType)
+            given = source.let(f"[v for v in {values} if v is not None] if {nothing} in {kinds} else {values}")
+            source.line(f"{kinds}.discard({nothing})")
+        source.give_up_unless(f"{source.name(are_plain)}({kinds})")
+        if not self.vouched:
+            source.give_up_unless(f"not {given} or {source.name(self._are_of_type)}({given})")
+        written = self._emit_once(source, given) if self.shared else self.plan.emit(source, given)
+        if not self.nullable:
+            return written
+        kept = source.let(f"iter({written})")
+        all_of_them = f"[None if v is None else next({kept}) for v in {values}]"
+        return source.let(f"{written} if {given} is {values} else {all_of_them}")
 
-    def _once(self, run: Run, place: Place, values: Sequence[Any]) -> list[Any] | None:
-        """Each object written once, however often it stands there; None where that can't be done at once. Nothing
-        below is called, so nobody asks where an object stands."""
-        once = {id(value): value for value in values}
-        written = self.plan.at_once(run, place, list(once.values()))
-        if written is None:
-            return None
-        known = dict(zip(once, written, strict=True))
-        return [known[id(value)] for value in values]
+    def _emit_once(self, source: Source, values: str) -> str:
+        """Each object written once, however often it stands there."""
+        once = source.let(f"{{id(v): v for v in {values}}}")
+        written = self.plan.emit(source, source.let(f"list({once}.values())"))
+        known = source.let(f"dict(zip({once}, {written}))")
+        return source.let(f"[{known}[id(v)] for v in {values}]")
 
     def by_key(self, run: Run, place: Place, keys: Sequence[Hashable], make: Callable[[int], Any]) -> list[Any] | None:
+        """What follows from keys; `make` gives the object at a place of them."""
         known = self._known[run.native]
         written = list(map(known.get, keys))
         if all(written):

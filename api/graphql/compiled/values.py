@@ -5,7 +5,7 @@ https://spec.graphql.org/draft/#sec-Value-Completion
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain, islice
 from types import GeneratorType, NoneType
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +18,7 @@ from strawberry.execution import optimized_is_awaitable
 from api.graphql.compiled.leaves import Leaf
 from api.graphql.compiled.places import Place
 from api.graphql.compiled.run import NULLED, Run
+from api.graphql.compiled.source import Source
 
 if TYPE_CHECKING:
     from api.graphql.compiled.fields import FieldPlan
@@ -46,14 +47,14 @@ class Values(ABC):
     async def all(self, run: Run, place: Place, values: Sequence[Any]) -> list[Any]:
         """The same for values without None and exceptions."""
 
-    def at_once(self, run: Run, place: Place, values: list[Any]) -> list[Any] | None:
-        """The same where nothing has to be called, awaited or noted as an error; None where something may have to be,
-        and then nothing was done. `place` is where the values stand or lies above it."""
-        return None
+    @property
+    def pure(self) -> bool:
+        """Whether they can be written at once."""
+        return False
 
-    def by_key(self, run: Run, place: Place, keys: Sequence[Hashable], make: Callable[[int], Any]) -> list[Any] | None:
-        """The same for objects that follow from their keys; `make` gives the one at a place of them."""
-        return self.at_once(run, place, [make(number) for number in range(len(keys))])
+    def emit(self, source: Source, values: str) -> str:
+        """The source of the same for values that are read alone; gives the variable of the column."""
+        raise NotImplementedError
 
     def fail(self, run: Run, place: Place, number: int, error: Exception) -> Any:
         return run.fail(place, number, error, self.field.nodes)
@@ -98,8 +99,12 @@ class LeafValues(Values):
         super().__init__(field, nullable=nullable)
         self.leaf = leaf
 
-    def at_once(self, run: Run, place: Place, values: list[Any]) -> list[Any] | None:
-        return self.leaf.column(values, native=run.native)
+    pure = True
+
+    def emit(self, source: Source, values: str) -> str:
+        column = source.let(f"{source.name(self.leaf)}.column({values}, native={source.native})")
+        source.give_up_unless(f"{column} is not None")
+        return column
 
     async def all(self, run: Run, place: Place, values: Sequence[Any]) -> list[Any]:
         column = list(values)
@@ -120,17 +125,15 @@ class ListValues(Values):
         super().__init__(field, nullable=nullable)
         self.items = items
 
-    def at_once(self, run: Run, place: Place, values: list[Any]) -> list[Any] | None:
-        if set(map(type, values)) != {list}:
-            return None
-        if len(values) == 1:
-            written = self.items.at_once(run, place, values[0])
-            return None if written is None else [written]
-        written = self.items.at_once(run, place, list(chain.from_iterable(values)))
-        if written is None:
-            return None
-        column = iter(written)
-        return [list(islice(column, len(each))) for each in values]
+    @property
+    def pure(self) -> bool:
+        return self.items.pure
+
+    def emit(self, source: Source, values: str) -> str:
+        source.give_up_unless(f"set(map(type, {values})) == {{list}}")
+        items = source.let(f"{values}[0] if len({values}) == 1 else [item for each in {values} for item in each]")
+        written = self.items.emit(source, items)
+        return source.let(f"[{written}] if len({values}) == 1 else {source.name(_parted)}({written}, {values})")
 
     async def all(self, run: Run, place: Place, values: Sequence[Any]) -> list[Any]:
         lists: list[Any] = []
@@ -147,8 +150,8 @@ class ListValues(Values):
         else:
             lengths = list(map(len, lists))
             flat = list(chain.from_iterable(lists))
-            column = iter(await self.items.complete(run, place.items(lengths, nullable=self.items.nullable), flat))
-            written = [list(islice(column, length)) for length in lengths]
+            items = await self.items.complete(run, place.items(lengths, nullable=self.items.nullable), flat)
+            written = _parted(items, lists)
         if not run.failures:
             return written
         whole: list[Any] = [
@@ -164,6 +167,12 @@ class ListValues(Values):
             name = f"{self.field.parent_type}.{self.field.name}"
             raise GraphQLError(f"Expected Iterable, but did not find one for field '{name}'.")
         return list(value)
+
+
+def _parted(items: list[Any], lists: list[list[Any]]) -> list[list[Any]]:
+    """The items in lists as long as these."""
+    column = iter(items)
+    return [list(islice(column, len(each))) for each in lists]
 
 
 async def settled(awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
