@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import structlog
 from arq.connections import ArqRedis
-from redis.exceptions import RedisError
 
 from api.feed import Feed, Health
 from api.subscriber import CursorExpired, Subscriber, Watch
@@ -54,7 +53,7 @@ class LiveHub:
                 async for practice_id in jobs.listen(self._client, on_ready=self._listens):
                     if feed := self._feeds.get(practice_id):
                         feed.wake.set()
-            except (RedisError, OSError) as error:
+            except jobs.LOST as error:
                 if self.listening:
                     _log.warning("valkey is out of reach; live updates come late", error=type(error).__name__)
                 self.listening = False

@@ -31,6 +31,11 @@ _SILENCE: Final = 5.0
 _log = structlog.get_logger("carepost.jobs")
 
 
+LOST: Final = (RedisError, OSError, RuntimeError)
+"""What the client raises where Valkey is away or goes away. A RuntimeError is one because uvloop says so of a
+connection that ended just before it was written to."""
+
+
 def connect(url: str) -> ArqRedis:
     """A client that connects when it is first used, and again whenever it has to. Jobs are JSON, not pickles."""
     pool = redis.asyncio.ConnectionPool.from_url(url, socket_connect_timeout=_PATIENCE, socket_timeout=_SILENCE)
@@ -79,14 +84,14 @@ class Jobs:
         try:
             async with asyncio.timeout(_PATIENCE):
                 await call()
-        except (RedisError, OSError, TimeoutError) as error:
+        except LOST as error:
             self._quiet_until = time.monotonic() + _PATIENCE
             _log.warning("valkey is out of reach; the sweeper takes over", error=type(error).__name__)
 
 
 async def listen(client: ArqRedis, on_ready: Callable[[], None]) -> AsyncIterator[PracticeId]:
     """The practices in which messages change, as they are announced; `on_ready` is called once none is missed from
-    then on. Raises `RedisError` or `OSError` when the connection ends."""
+    then on. Raises one of `LOST` when the connection ends."""
     async with client.pubsub() as subscription:
         await subscription.subscribe(CHANGES)
         asked = False

@@ -14,7 +14,6 @@ import orjson
 import structlog
 from arq.worker import Worker, func
 from prometheus_client import start_http_server
-from redis.exceptions import RedisError
 
 from db.migrate import check_migrated
 from db.outbox import Lane
@@ -181,7 +180,7 @@ async def _run_jobs(config: WorkerConfig, lanes: Lanes, applier: Applier, stop: 
         for task in worker.tasks.values():
             task.cancel()
         ended, *_ = await asyncio.gather(running, *worker.tasks.values(), return_exceptions=True)
-        with contextlib.suppress(RedisError, OSError):
+        with contextlib.suppress(*jobs.LOST):
             await client.aclose(close_connection_pool=True)
         if not stop.is_set():
             _log.warning("valkey went away; the sweeper carries on", error=type(ended).__name__)
