@@ -111,26 +111,35 @@ async def find_due(dispatcher: Pool) -> Sequence[Lane]:
     return [Lane(row["practice_id"], row["account_id"]) for row in rows]
 
 
+# Each table is read at the keys that are known, whatever Postgres believed to be in it when this was planned: a bulk is
+# often the first that a practice, or an installation, has. What `due` gives is locked, so it stays where it is.
 _CLAIM: Final = """
     , claimed AS (
         UPDATE message m SET attempts = m.attempts + 1, due_at = now() + $3
-        FROM due, sending_account a, patient p
-        WHERE m.practice_id = $1 AND m.id = due.id AND m.verdict = 'queued' AND m.due_at <= now()
-            AND a.practice_id = m.practice_id AND a.id = m.account_id
-            AND p.practice_id = m.practice_id AND p.id = m.patient_id
-        RETURNING m.*, a.provider, a.from_name, a.from_email, a.reply_to, p.name AS patient_name,
-            a.credentials_refused_at IS NOT NULL AS account_refused, due.place
+        FROM due WHERE m.practice_id = $1 AND m.ctid = due.at
+        RETURNING m.*, due.place
+    ), begun AS MATERIALIZED (
+        SELECT t.at FROM claimed CROSS JOIN LATERAL (
+            SELECT ctid AS at FROM attempt
+            WHERE practice_id = $1 AND message_id = claimed.id AND ended_at IS NULL OFFSET 0
+        ) t
     ), abandoned AS (
-        UPDATE attempt t SET ended_at = now(), outcome = 'abandoned' FROM claimed c
-        WHERE t.practice_id = c.practice_id AND t.message_id = c.id AND t.ended_at IS NULL
+        UPDATE attempt t SET ended_at = now(), outcome = 'abandoned' FROM begun
+        WHERE t.practice_id = $1 AND t.ctid = begun.at AND t.ended_at IS NULL
         RETURNING t.message_id, t.number
     ), opened AS (
         INSERT INTO attempt (practice_id, message_id, number, worker, lease_until)
         SELECT practice_id, id, attempts, $2, due_at FROM claimed
     )
-    SELECT claimed.*, now() AS now,
+    SELECT claimed.*, a.*, p.patient_name, now() AS now,
         ARRAY(SELECT number FROM abandoned WHERE abandoned.message_id = claimed.id) AS abandoned
-    FROM claimed ORDER BY claimed.place
+    FROM claimed CROSS JOIN LATERAL (
+        SELECT provider, from_name, from_email, reply_to, credentials_refused_at IS NOT NULL AS account_refused
+        FROM sending_account WHERE practice_id = $1 AND id = claimed.account_id OFFSET 0
+    ) a CROSS JOIN LATERAL (
+        SELECT name AS patient_name FROM patient WHERE practice_id = $1 AND id = claimed.patient_id OFFSET 0
+    ) p
+    ORDER BY claimed.place
 """
 
 
@@ -153,7 +162,7 @@ async def claim_due(
     # The limit stands in the text: of one that it can't see Postgres expects a tenth of what is due, and sorts it all.
     rows = await connection.fetch(
         "WITH due AS MATERIALIZED ("
-        "SELECT d.id, row_number() OVER () AS place FROM (SELECT id FROM message "
+        "SELECT d.at, row_number() OVER () AS place FROM (SELECT ctid AS at FROM message "
         "WHERE practice_id = $1 AND account_id = $4 AND verdict = 'queued' AND due_at <= now() AND (NOT bulk OR $5) "
         f"ORDER BY bulk, due_at LIMIT {limit:d} FOR NO KEY UPDATE SKIP LOCKED) d)" + _CLAIM,
         lane.practice_id,

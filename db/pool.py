@@ -136,6 +136,8 @@ class Database:
                 # read anew each time, which for a list costs twice what reading it does; and of a practice younger than
                 # its statistics it believes that there is nothing, so that any index will do.
                 "plan_cache_mode": "force_generic_plan" if role == "carepost_app" else "auto",
+                # A plan that was made while a table was empty reads all of it once it isn't.
+                "enable_seqscan": "off" if role == "carepost_app" else "on",
             },
         )
         await pool
