@@ -62,14 +62,15 @@ class Revocations:
 
     async def _read(self, practice_id: PracticeId, known: _Revoked | None) -> _Revoked:
         asked = time.monotonic()
+        if known is not None:
+            # Those who come while this one asks go by what was known; or all of them would ask.
+            self._known[practice_id] = replace(known, read_at=asked)
         try:
             found = await list_revocations(self._database.app, practice_id)
         except Exception:
             if known is None:
                 raise
             _log.warning("revocations could not be read; those known before count")
-            # Asked again in seconds, and not by each of thousands of sockets.
-            known = self._known[practice_id] = replace(known, read_at=time.monotonic())
             return known
         if len(self._known) >= _REMEMBERED:
             self._known.clear()

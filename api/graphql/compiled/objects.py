@@ -149,20 +149,24 @@ class ObjectValues(Values):
 
     def emit(self, source: Source, values: str) -> str:
         kinds = source.let(f"set(map(type, {values}))")
-        given = values
-        if self.nullable:
-            nothing = source.name(NoneType)
-            given = source.let(f"[v for v in {values} if v is not None] if {nothing} in {kinds} else {values}")
-            source.line(f"{kinds}.discard({nothing})")
+        if not self.nullable:
+            return self._emit_objects(source, values, kinds)
+        nothing = source.name(NoneType)
+        objects = source.let(f"[v for v in {values} if v is not None] if {nothing} in {kinds} else {values}")
+        source.line(f"{kinds}.discard({nothing})")
+        column = source.let(f"[None] * len({values})")
+        with source.when(objects):
+            written = self._emit_objects(source, objects, kinds)
+            next_one = f"next({source.let(f'iter({written})')})"
+            mixed = f"[None if v is None else {next_one} for v in {values}]"
+            source.line(f"{column} = {written} if {objects} is {values} else {mixed}")
+        return column
+
+    def _emit_objects(self, source: Source, values: str, kinds: str) -> str:
         source.give_up_unless(f"{source.name(are_plain)}({kinds})")
         if not self.vouched:
-            source.give_up_unless(f"not {given} or {source.name(self._are_of_type)}({given})")
-        written = self._emit_once(source, given) if self.shared else self.plan.emit(source, given)
-        if not self.nullable:
-            return written
-        kept = source.let(f"iter({written})")
-        all_of_them = f"[None if v is None else next({kept}) for v in {values}]"
-        return source.let(f"{written} if {given} is {values} else {all_of_them}")
+            source.give_up_unless(f"not {values} or {source.name(self._are_of_type)}({values})")
+        return self._emit_once(source, values) if self.shared else self.plan.emit(source, values)
 
     def _emit_once(self, source: Source, values: str) -> str:
         """Each object written once, however often it stands there."""

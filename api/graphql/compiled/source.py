@@ -4,7 +4,8 @@ Such a part of an operation becomes one function, which goes from parents to wha
 each level what it has to do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -23,9 +24,18 @@ class Source:
         self._lines: list[str] = []
         self._known: dict[str, Any] = {}
         self._variables = 0
+        self._indent = "    "
 
     def line(self, text: str) -> None:
-        self._lines.append(f"    {text}")
+        self._lines.append(f"{self._indent}{text}")
+
+    @contextmanager
+    def when(self, condition: str) -> Iterator[None]:
+        """Lines that count where it holds."""
+        self.line(f"if {condition}:")
+        before, self._indent = self._indent, f"{self._indent}    "
+        yield
+        self._indent = before
 
     def let(self, expression: str) -> str:
         """A new variable with this value."""

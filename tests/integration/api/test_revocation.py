@@ -1,17 +1,24 @@
 """A token that was revoked holds no more: within seconds in every API process, for requests, sockets and streams."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
 import pytest
 
+from api.auth import Principal
+from api.revocations import Revocations
+from api.roles import Role
 from carepost.config import ConfigError
 from carepost.revoke import read_revocation, run_revoke
 from carepost.tokens import token_id_of
+from db.pool import Pool
 from db.practices import Practice
 from db.revocations import Revocation
+from mail.ids import PracticeId
 from tests.integration.api.sockets import CHANGED, LiveClient
 from tests.support.stack import JWT_SECRET, PATIENCE, GraphQLClient, Stack, token_for, until
 
@@ -178,3 +185,28 @@ def test_options_say_which_tokens_are_meant() -> None:
     assert read_revocation(None, None, "2026-01-01T01:00:00+01:00", NOW) == Revocation(
         None, None, datetime(2026, 1, 1, tzinfo=UTC)
     )
+
+
+async def test_of_many_who_come_at_once_one_looks_anew(
+    stack: Stack, practice: Practice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def look(pool: Pool, practice_id: PracticeId) -> Sequence[Revocation]:
+        assert not asked.is_set()
+        asked.set()
+        await go_on.wait()
+        return []
+
+    revocations = Revocations(stack.database)
+    principal = Principal("ada", practice.id, Role.STAFF, 0)
+    await revocations.check(principal)
+    monkeypatch.setattr("api.revocations.REMEMBER", 60)
+    monkeypatch.setattr("api.revocations.list_revocations", look)
+    revocations._known[practice.id] = replace(revocations._known[practice.id], read_at=-60.0)
+    first = asyncio.create_task(revocations.check(principal))
+    await asyncio.wait_for(asked.wait(), PATIENCE)
+    await asyncio.wait_for(asyncio.gather(*(revocations.check(principal) for _ in range(20))), PATIENCE)
+    assert not first.done()
+    go_on.set()
+    await first
