@@ -27,8 +27,8 @@ def encoded(body: bytes) -> list[tuple[bytes, bytes]]:
 
 def fields(body: bytes) -> list[tuple[str, str]]:
     """The fields of a form of either kind in order, files left out. A multipart form is told by its first line, which
-    is its boundary."""
-    pairs = _multipart(body) if body.startswith(b"--") else encoded(body)
+    is its boundary; a URL-encoded one has no lines."""
+    pairs = _multipart(body) if body.startswith(b"--") and b"\r\n" in body else encoded(body)
     return [(name.decode("utf-8", "replace"), value.decode("utf-8", "replace")) for name, value in pairs]
 
 
