@@ -47,9 +47,10 @@ def serve_api(settings: Settings) -> None:
 
 def _collect_garbage_less_often() -> None:
     """The schema too stands until the end. An answer makes hundreds of dictionaries, and none of them is part of a
-    cycle: looking for cycles after every 700 takes a tenth of the time."""
+    cycle: looking for cycles after every 700 takes a tenth of the time. Plans of documents are cycles, though, and old
+    when they are forgotten."""
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(20_000, 5, 2)
 
 
 def _listener(settings: Settings) -> socket.socket:

@@ -4,7 +4,6 @@ A list with `first` counts so many rows, each with what is selected below it; an
 global id is a row; all else costs nothing of its own. @skip and @include are taken as if everything were included.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -31,13 +30,11 @@ from graphql import (
 )
 
 from api.config import Limits
+from api.graphql.compiled.remembered import Remembered
 
 _LIST: Final = 100
 _MOST: Final = (1 << 31) - 1
 """What is told of more rows than that: fragments that spread fragments come to numbers without end."""
-_REMEMBERED: Final = 500
-_LONGEST_REMEMBERED: Final = 10_000
-"""Characters of a document."""
 Variables = Mapping[str, Any]
 
 
@@ -48,7 +45,7 @@ class Costs:
     def __init__(self, limits: Limits) -> None:
         self.limit = limits.query_rows
         self._page_size = limits.page_size
-        self._counters: OrderedDict[tuple[str, str | None], _Counter | None] = OrderedDict()
+        self._counters: Remembered[_Counter | None] = Remembered()
 
     def excess(
         self, schema: GraphQLSchema, document: DocumentNode, text: str, name: str | None, variables: Variables | None
@@ -56,14 +53,10 @@ class Costs:
         """The rows that an operation may return, when they are more than allowed. The document must be valid; it is
         known by its text."""
         key = (text, name)
-        if key in self._counters:
-            counter = self._counters[key]
-        else:
+        counter = self._counters.get(key)
+        if counter is None and key not in self._counters:
             counter = self._counter(schema, document, name)
-            if len(text) <= _LONGEST_REMEMBERED:
-                self._counters[key] = counter
-                if len(self._counters) > _REMEMBERED:
-                    self._counters.popitem(last=False)
+            self._counters.keep(key, counter, text)
         rows = counter.rows(variables or {}) if counter else 0
         return min(rows, _MOST) if rows > self.limit else None
 

@@ -6,7 +6,6 @@ fragments that each spread the next one twice would keep it busy for longer than
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from functools import lru_cache, partial
 from typing import Any, Final
 
 from graphql import (
@@ -27,11 +26,9 @@ from strawberry.extensions import SchemaExtension
 from strawberry.schema.schema import validate_document
 
 from api.config import Limits
+from api.graphql.compiled.remembered import Remembered
 from api.graphql.cost import Costs
 
-_REMEMBERED: Final = 500
-_LONGEST_REMEMBERED: Final = 10_000
-"""Characters. A document may hold long texts and comments, which count as few tokens."""
 _IGNORED: Final = "__"
 
 
@@ -42,20 +39,24 @@ class Documents:
         self.max_tokens = limits.query_tokens
         self.rule = _limit_rule(limits)
         self.costs = Costs(limits)
-        self._parse = partial(parse, max_tokens=limits.query_tokens)
-        self._parse_once = lru_cache(_REMEMBERED)(self._parse)
-        self._validate_once = lru_cache(_REMEMBERED)(self._validate)
+        self._parsed: Remembered[DocumentNode] = Remembered()
+        self._found: Remembered[list[GraphQLError]] = Remembered()
 
     def document(self, text: str) -> DocumentNode:
         """Raises `GraphQLSyntaxError`, also for what is nested too deeply to be read."""
-        return self._parse_once(text) if len(text) <= _LONGEST_REMEMBERED else self._parse(text)
+        document = self._parsed.get(text)
+        if document is None:
+            document = parse(text, max_tokens=self.max_tokens)
+            self._parsed.keep(text, document, text)
+        return document
 
     def errors(self, schema: GraphQLSchema, text: str, rules: tuple[Any, ...]) -> list[GraphQLError]:
-        validate = self._validate_once if len(text) <= _LONGEST_REMEMBERED else self._validate
-        return validate(schema, text, rules)
-
-    def _validate(self, schema: GraphQLSchema, text: str, rules: tuple[Any, ...]) -> list[GraphQLError]:
-        return validate_document(schema, self.document(text), rules)
+        key = (text, rules)
+        found = self._found.get(key)
+        if found is None:
+            found = validate_document(schema, self.document(text), rules)
+            self._found.keep(key, found, text)
+        return found
 
 
 class CheckDocument(SchemaExtension):

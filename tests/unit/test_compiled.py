@@ -380,13 +380,17 @@ async def test_synchronous_execution_is_left_alone() -> None:
     assert COMPILED.execute_sync("{ old }").data == {"old": 1}
 
 
-async def test_no_more_than_some_hundred_documents_are_remembered() -> None:
+async def test_no_more_than_some_documents_are_remembered() -> None:
     schema = Compiling(**PARTS)
-    for number in range(600):
-        await schema.execute(f"{{ a{number}: old }}")
-    assert len(schema._compiled) <= 500
-    assert schema.compiled("{ a599: old }", None) is not None
-    assert schema.compiled("{ a0: old }", None) is None
+    texts = [f"{{ a{number}: old }} {'#' * 5000}" for number in range(60)]
+    for text in texts:
+        await schema.execute(text)
+        assert schema.compiled(texts[0], None) is not None  # asked for again and again
+    kept = [schema.compiled(text, None) is not None for text in texts]
+    assert kept == [True] + [False] * (60 - sum(kept)) + [True] * (sum(kept) - 1)
+    assert 2 < sum(kept) <= 40
+    await schema.execute(f"{{ old }} {'#' * 10_000}")
+    assert schema.compiled(f"{{ old }} {'#' * 10_000}", None) is None
 
 
 async def test_a_run_that_is_native_gives_what_orjson_writes_the_same_way() -> None:

@@ -1,19 +1,15 @@
 """A Strawberry schema that compiles the queries it can, and leaves the rest to graphql-core."""
 
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import strawberry
 from graphql import DocumentNode, ExecutionResult, GraphQLSchema, OperationDefinitionNode
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from api.graphql.compiled.operation import CompiledOperation, NotCompiled
+from api.graphql.compiled.remembered import LONGEST, Remembered
 from api.graphql.compiled.run import Run
-
-_REMEMBERED: Final = 500
-_LONGEST_REMEMBERED: Final = 10_000
-"""Characters of a document."""
 
 
 class CompilingSchema(strawberry.Schema):
@@ -23,7 +19,7 @@ class CompilingSchema(strawberry.Schema):
 
     def __init__(self, *arguments: Any, compiling: bool = True, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self._compiled: OrderedDict[tuple[str, str | None], CompiledOperation | None] = OrderedDict()
+        self._compiled: Remembered[CompiledOperation | None] = Remembered()
         self._compiling = (
             compiling
             and not tuple(self.directives)
@@ -79,18 +75,15 @@ class CompilingSchema(strawberry.Schema):
         source = document.loc.source.body if document.loc else ""
         key = (source, name)
         if key in self._compiled:
-            self._compiled.move_to_end(key)
-            return self._compiled[key]
-        if not source or len(source) > _LONGEST_REMEMBERED:
+            return self._compiled.get(key)
+        if not source or len(source) > LONGEST:
             return None
         try:
             operation = CompiledOperation(self, document, name)
         except NotCompiled:
             operation = None
-        self._compiled[key] = operation
+        self._compiled.keep(key, operation, source)
         # Strawberry gives the name of the operation, whether the client gave one or not.
         if sum(isinstance(each, OperationDefinitionNode) for each in document.definitions) == 1:
-            self._compiled[source, None] = operation
-        while len(self._compiled) > _REMEMBERED:
-            self._compiled.popitem(last=False)
+            self._compiled.keep((source, None), operation, "")
         return operation
