@@ -120,10 +120,17 @@ class ReadingPool(_Base):
             self._hand_over(connection)
 
     async def _take_back(self, connection: _Lent, error: BaseException) -> None:
-        """After a statement that failed."""
-        if isinstance(error, TimeoutError):
-            await self.distrust(connection)
-        await self._give_back(connection)
+        """After a statement that failed or was cancelled."""
+        try:
+            if isinstance(error, TimeoutError):
+                await self.distrust(connection)
+            else:
+                # Cancelled or refused here between its parsing and its execution, its time goes on running in
+                # Postgres, and would end whatever comes next on this connection.
+                with suppress(Exception):
+                    await connection.execute("")
+        finally:
+            await self._give_back(connection)
 
     async def _give_back(self, connection: _Lent) -> None:
         try:

@@ -98,6 +98,25 @@ async def deed_left_open_with_a_tenant(database: Database, practice: Practice) -
         await connection.execute("SELECT set_config('carepost.practice_id', $1, true)", str(practice.id))
 
 
+async def deed_refused_argument(database: Database, practice: Practice) -> None:
+    """Postgres has parsed the statement and hears no more of it."""
+    with pytest.raises(asyncpg.DataError):
+        await database.app.fetch("SELECT $1::integer", "no integer")
+
+
+async def deed_cancelled_when_parsed(database: Database, practice: Practice) -> None:
+    usual = asyncpg.Connection._get_statement
+
+    async def parse(*arguments: Any, **more: Any) -> None:
+        await usual(*arguments, **more)
+        raise asyncio.CancelledError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncpg.Connection, "_get_statement", parse)
+        with pytest.raises(asyncio.CancelledError):
+            await database.app.fetch("SELECT 'never executed'")
+
+
 DEEDS: list[Callable[[Database, Practice], Awaitable[None]]] = [
     deed_read,
     deed_failing_read,
@@ -109,7 +128,19 @@ DEEDS: list[Callable[[Database, Practice], Awaitable[None]]] = [
     deed_cancelled_transaction,
     deed_left_open,
     deed_left_open_with_a_tenant,
+    deed_refused_argument,
+    deed_cancelled_when_parsed,
 ]
+
+
+@pytest.mark.parametrize("deed", [deed_refused_argument, deed_cancelled_when_parsed])
+async def test_the_time_of_a_statement_that_is_not_executed_ends_no_other(
+    database_url: str, practice: Practice, deed: Any
+) -> None:
+    async with Database(database_url, PoolSize(1, 1), statement_timeout_ms=500) as short:
+        await deed(short, practice)
+        await asyncio.sleep(0.7)
+        assert await short.app.fetchval("SELECT 1") == 1
 
 
 @pytest.mark.parametrize("deed", DEEDS, ids=[deed.__name__[5:] for deed in DEEDS])
