@@ -23,18 +23,19 @@ else:
 
 class ReadingPool(_Base):
     """`fetch`, `fetchrow` and `fetchval` take a connection at hand, or wait for one that another of them has, which is
-    then handed over. One that failed, or whose statement was cancelled, goes back to asyncpg, which sees to it; so does
-    one that is at hand, or would be handed over, when a transaction needs it."""
+    then handed over: `most_reading` of them run at once, and the other connections are for transactions. One that
+    failed, or whose statement was cancelled, goes back to asyncpg, which sees to it; so does one that is at hand, or
+    would be handed over, when a transaction needs it."""
 
-    def __init__(self, *arguments: Any, max_size: int, **keywords: Any) -> None:
-        super().__init__(*arguments, max_size=max_size, **keywords)
-        self._most = max_size
+    def __init__(self, *arguments: Any, most_reading: int, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._most = most_reading
         self._at_hand: list[_Lent] = []
         self._waiting = 0
         self._reading = 0
         """Connections that statements have now."""
         self._turns: deque[asyncio.Future[_Lent | None]] = deque()
-        """Statements that wait while all connections are with others."""
+        """Statements that wait while as many as may be are running."""
 
     async def fetch(self, query: str, *arguments: object, **options: Any) -> list[Any]:
         connection = await self._take()

@@ -173,21 +173,22 @@ async def test_a_connection_at_hand_is_lent_to_whoever_needs_one(single: Databas
 
 
 async def test_reads_and_transactions_share_few_connections(database_url: str, practice: Practice) -> None:
-    async with Database(database_url, PoolSize(1, 3)) as database, asyncio.timeout(20):
+    async with Database(database_url, PoolSize(1, 4)) as database, asyncio.timeout(20):
         for _ in range(5):
             await asyncio.gather(
                 *(deed_read(database, practice) for _ in range(20)),
                 *(deed_transaction(database, practice) for _ in range(10)),
             )
         pids = await asyncio.gather(*(database.app.fetchval("SELECT pg_backend_pid()") for _ in range(20)))
-        assert len(set(pids)) <= 3
+        assert len(set(pids)) <= 4
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 async def test_whoever_waits_for_a_connection_gets_one_whatever_becomes_of_the_others(
     database_url: str, practice: Practice, owner: asyncpg.Connection, seed: int
 ) -> None:
     rng = random.Random(seed)
+    most = (3, 4, 6)[seed % 3]
     name = urlsplit(database_url).path[1:]
     one_by_one = asyncio.Lock()
 
@@ -203,7 +204,7 @@ async def test_whoever_waits_for_a_connection_gets_one_whatever_becomes_of_the_o
                 "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE datname = $1 "
                 "AND application_name = 'carepost_app' ORDER BY pid LIMIT 1 OFFSET $2) one",
                 name,
-                rng.randrange(3),
+                rng.randrange(most),
             )
 
     async def write(database: Database) -> None:
@@ -216,13 +217,13 @@ async def test_whoever_waits_for_a_connection_gets_one_whatever_becomes_of_the_o
 
     expected = (asyncpg.DivisionByZeroError, *UNREACHABLE, TimeoutError)
     deeds = [read] * 8 + [write] * rng.choice((0, 4)) + [fail, give_up, give_up] + [lose] * rng.choice((0, 1))
-    async with Database(database_url, PoolSize(1, 3)) as database, asyncio.timeout(30):
+    async with Database(database_url, PoolSize(1, most)) as database, asyncio.timeout(30):
         for _ in range(5):
             errors = await asyncio.gather(*(rng.choice(deeds)(database) for _ in range(40)), return_exceptions=True)
             assert [error for error in errors if error and not isinstance(error, expected)] == []
         await asyncio.gather(*(read(database) for _ in range(20)), *(write(database) for _ in range(5)))
         told = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'carepost_app' AND datname = $1"
-        assert await owner.fetchval(told, name) <= 3
+        assert await owner.fetchval(told, name) <= most
 
 
 @pytest.mark.parametrize("deed", [deed_read, deed_failing_read])
@@ -264,7 +265,7 @@ async def test_links_that_lead_nowhere_cost_one_statement_its_time_and_the_other
     socket = f"{parse_qs(urlsplit(database_url).query)['host'][0]}/.s.PGSQL.5432"
     async with Proxy("postgres", [socket]) as link:
         through = f"postgresql://postgres:x@127.0.0.1:{link.port}{urlsplit(database_url).path}"
-        async with Database(through, PoolSize(1, 4), statement_timeout_ms=3000) as database:
+        async with Database(through, PoolSize(1, 8), statement_timeout_ms=3000) as database:
             await asyncio.gather(*(database.app.fetch("SELECT pg_sleep(0.1)") for _ in range(4)))
             assert link.lose() == 4
             with pytest.raises(UNREACHABLE):
