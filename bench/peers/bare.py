@@ -62,7 +62,7 @@ class Bare:
 async def _open(url: str) -> Pool:
     """asyncpg's own pool, without the reset at each release, for the role and settings of Carepost's."""
     settings = {"role": "carepost_app", "timezone": "UTC", "jit": "off"}
-    return await asyncpg.create_pool(url, min_size=2, max_size=16, reset=_no_reset, server_settings=settings)
+    return await asyncpg.create_pool(url, min_size=2, max_size=8, reset=_no_reset, server_settings=settings)
 
 
 async def _no_reset(connection: object) -> None:

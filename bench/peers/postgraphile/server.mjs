@@ -25,7 +25,7 @@ const preset = {
         user: process.env.BENCH_PGUSER,
         database: process.env.BENCH_PGDATABASE,
         // As many connections as Carepost's pool holds.
-        max: 16,
+        max: 8,
         // Carepost's connections have it too: these queries are too small for it to pay.
         options: "-c jit=off",
       },

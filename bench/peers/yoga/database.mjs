@@ -11,7 +11,7 @@ export const pool = new pg.Pool({
   user: process.env.BENCH_PGUSER,
   database: process.env.BENCH_PGDATABASE,
   // As many connections as Carepost's pool holds, with its setting: these queries are too small for jit to pay.
-  max: 16,
+  max: 8,
   options: "-c jit=off",
 });
 
