@@ -76,8 +76,8 @@ class AtOnce:
         self._functions: list[_Written | None] = [None, None]
 
     def __call__(self, run: "Run", place: "Place", given: list[Any]) -> list[Any] | None:
-        written = self._functions[run.native] or self._made(native=run.native)
         try:
+            written = self._functions[run.native] or self._made(native=run.native)
             return written(run, place, given)
         except Exception:  # noqa: BLE001 - it comes again where each is looked at
             return None
