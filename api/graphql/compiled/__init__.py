@@ -10,6 +10,7 @@ of this project: see docs/architecture.md.
     objects, fields, values, leaves     the parts of a plan
     source      what of it is only read, as one function of Python
     arguments, info, places, run        what they work with
+    remembered  what was made of documents, as much as there is room for
     hooks       `batched` and `planned`: what a resolver may offer
 """
 

@@ -166,7 +166,7 @@ class FieldPlan:
             return self.values.emit(source, source.let(f"list({read})"))
         if self._leaf.is_written_as_it_is(native=source.native):
             return read
-        return source.let(f"{source.name(self._leaf)}.written({read})")
+        return source.let(f"{source.name(self._leaf)}.texts({read})")
 
     def _emit(self, source: Source, parents: str) -> str:
         if self.is_typename:

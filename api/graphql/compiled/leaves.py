@@ -59,7 +59,7 @@ class Leaf:
         if self._moments:
             if native and {value.tzinfo for value in values if value is not None} <= {dt.UTC}:
                 return values
-            return self.written(values)
+            return self.texts(values)
         if self._numbers and not all(-_LONGEST_INT <= value < _LONGEST_INT for value in values if value is not None):
             return None
         return values
@@ -68,8 +68,8 @@ class Leaf:
         """Whether values that a plan says are exact need nothing more."""
         return native or not self._moments
 
-    def written(self, moments: Iterable[Any]) -> list[Any]:
-        """Moments that a plan says are exact, as text."""
+    def texts(self, moments: Iterable[Any]) -> list[Any]:
+        """Moments as they are written where that is text."""
         return [None if value is None else value.isoformat() for value in moments]
 
     def value(self, value: Any) -> Any:

@@ -87,13 +87,10 @@ class ObjectPlan:
             if field.is_typename:
                 members.append(f"{field.key!r}: {self.type.name!r}")
                 continue
-            resolved_on = parents
-            if not field.is_read and self.make_stand_ins is not None:
-                if not stand_ins:
-                    make, info = source.name(self.make_stand_ins), source.name(field.info)
-                    stand_ins = source.let(f"list({make}({parents}, {info}(run, place, 0)))")
-                resolved_on = stand_ins
-            columns[f"c{number}"] = field.emit_column(source, resolved_on)
+            resolved_on_stand_ins = self._is_resolved_on_stand_ins(field)
+            if resolved_on_stand_ins and not stand_ins:
+                stand_ins = source.let(f"{source.name(self._stand_ins)}(run, place, {parents}, {source.name(field)})")
+            columns[f"c{number}"] = field.emit_column(source, stand_ins if resolved_on_stand_ins else parents)
             members.append(f"{field.key!r}: c{number}")
         if not columns:
             loop = f"_ in {parents}"
@@ -108,12 +105,19 @@ class ObjectPlan:
         """The fields, each with what it is resolved on: the parents, or what stands in for them."""
         stand_ins: list[Any] | None = None
         for field in self.fields:
-            if field.is_read or self.make_stand_ins is None:
-                yield field, parents
-            else:
+            if self._is_resolved_on_stand_ins(field):
                 if stand_ins is None:
-                    stand_ins = list(self.make_stand_ins(parents, field.info(run, place, 0)))
+                    stand_ins = self._stand_ins(run, place, parents, field)
                 yield field, stand_ins
+            else:
+                yield field, parents
+
+    def _is_resolved_on_stand_ins(self, field: "FieldPlan") -> bool:
+        return self.make_stand_ins is not None and not field.is_read
+
+    def _stand_ins(self, run: Run, place: Place, parents: list[Any], field: "FieldPlan") -> list[Any]:
+        assert self.make_stand_ins is not None
+        return list(self.make_stand_ins(parents, field.info(run, place, 0)))
 
 
 class ObjectValues(Values):

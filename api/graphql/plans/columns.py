@@ -22,6 +22,11 @@ class Columns:
             raise ValueError(f"a list has no column {name}")
         return self._at.setdefault(name, len(self._at))
 
+    def ask_for(self, *names: str) -> None:
+        """Columns that are read by their names."""
+        for name in names:
+            self.at(name)
+
     def reader(self, *names: str) -> Callable[[Any], Any]:
         """What reads one from a row, or a tuple of several."""
         return itemgetter(*map(self.at, names))

@@ -98,7 +98,7 @@ def _not_delivered_ats(columns: Columns) -> ReadAll:
 
 def _failures(columns: Columns) -> ReadAll:
     shown = columns.at("shown")
-    columns.reader(*_FAILURE)
+    columns.ask_for(*_FAILURE)
     shows = {name for name, status in _STATUS.items() if status in {MessageStatus.NOT_DELIVERED, MessageStatus.FAILED}}
 
     def read(rows: list[Row], info: Info) -> list[Failure | None]:
@@ -216,7 +216,7 @@ def read_message(field: Ahead, columns: Columns) -> None:
             part.read(itself)
             read_patient(part, {column: columns.at(f"their_{column}") for column in PATIENT_AT})
         elif name != "__typename":
-            columns.reader(*MESSAGE)
+            columns.ask_for(*MESSAGE)
             field.stand_in(_messages)
 
 
