@@ -128,6 +128,8 @@ export class AccountsView {
     const card = accountCard(account);
     const former = this.#cards.get(account.id);
     if (former?.querySelector("details[open]")) card.querySelector("details")?.setAttribute("open", "");
+    // Told first as it stands: a card that says the same stays under the pointer.
+    if (former?.isEqualNode(card)) return;
     if (former) former.replaceWith(card);
     else this.list.append(card);
     this.#cards.set(account.id, card);

@@ -1,7 +1,7 @@
 /** The status of a message: a shape, a word and a border of its own each, and the explanation behind it. */
 
 import { timeElement } from "./dates.js";
-import { fill, h, uniqueId } from "./dom.js";
+import { h, revise, uniqueId } from "./dom.js";
 import { icon } from "./icons.js";
 import { explainBy } from "./tooltip.js";
 import { STATUSES } from "./words.js";
@@ -33,8 +33,8 @@ export function chip(message) {
   const update = (/** @type {Explained} */ latest) => {
     const { text, nextStep } = latest.explanation;
     button.dataset.status = latest.status;
-    fill(button, inside(latest));
-    fill(
+    revise(button, inside(latest));
+    revise(
       tip,
       h("p", { class: "tip-title" }, h("strong", {}, latest.statusLabel), " · ", timeElement(latest.statusAt)),
       h("p", {}, text),

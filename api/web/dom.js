@@ -27,6 +27,35 @@ export function fill(element, ...children) {
   element.replaceChildren(...present(children));
 }
 
+/**
+ * Like `fill`, for what is only shown: what says the same already stays where it is, so none of it may be kept or listened
+ * to by anybody. A press on what is then replaced is no click, and live changes come at any time.
+ * @param {Element} element
+ * @param {...any} children as in `h`
+ */
+export function revise(element, ...children) {
+  let there = element.firstChild;
+  const dropTo = (/** @type {Node | null} */ end) => {
+    while (there !== end) {
+      const next = there.nextSibling;
+      there.remove();
+      there = next;
+    }
+  };
+  for (const child of present(children)) {
+    const wanted = child instanceof Node ? child : document.createTextNode(child);
+    let same = there;
+    while (same && !same.isEqualNode(wanted)) same = same.nextSibling;
+    if (same) {
+      dropTo(same);
+      there = same.nextSibling;
+    } else {
+      element.insertBefore(wanted, there);
+    }
+  }
+  dropTo(null);
+}
+
 function present(children) {
   return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
 }

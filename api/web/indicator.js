@@ -1,6 +1,6 @@
 /** Says whether changes come by themselves right now. */
 
-import { fill, h } from "./dom.js";
+import { h, revise } from "./dom.js";
 import { icon } from "./icons.js";
 
 const STATES = {
@@ -21,7 +21,7 @@ export function indicator(live) {
     const { words, shape, title } = STATES[live.state];
     element.dataset.state = live.state;
     element.title = title;
-    fill(element, icon(shape), h("span", {}, words));
+    revise(element, icon(shape), h("span", {}, words));
   };
   live.addEventListener("state", show);
   show();

@@ -5,7 +5,7 @@ import { messageBody } from "./body.js";
 import { badge } from "./chip.js";
 import { timeElement } from "./dates.js";
 import { confirm, openDialog } from "./dialog.js";
-import { debounce, fill, h } from "./dom.js";
+import { debounce, fill, h, revise } from "./dom.js";
 import { GraphQLRefused, wordsOf } from "./graphql.js";
 import { icon } from "./icons.js";
 import { CANCEL_MESSAGE, MESSAGE, RESEND_MESSAGE } from "./operations.js";
@@ -105,8 +105,8 @@ export class MessagePanel {
     const { failure } = message;
     this.status.hidden = false;
     this.status.dataset.status = message.status;
-    this.title.textContent = message.subject;
-    fill(
+    revise(this.title, message.subject);
+    revise(
       this.status,
       h("p", { class: "panel-status-line" }, badge(message), timeElement(message.statusAt)),
       h("p", { data: { testid: "panel-explanation" } }, text),
@@ -125,7 +125,7 @@ export class MessagePanel {
   #showFacts(message) {
     const row = (term, ...description) => [h("dt", {}, term), h("dd", {}, ...description)];
     const time = (term, at) => at && row(term, timeElement(at));
-    fill(
+    revise(
       this.facts,
       row("To", message.recipient),
       row("From", message.account.name, h("span", { class: "muted" }, ` · ${accountKind(message.account)}`)),

@@ -2,7 +2,7 @@
 
 import { chip } from "./chip.js";
 import { timeElement } from "./dates.js";
-import { fill, h } from "./dom.js";
+import { h, revise } from "./dom.js";
 import { icon } from "./icons.js";
 import { href } from "./route.js";
 import { accountKind, NEEDS_ATTENTION } from "./words.js";
@@ -47,8 +47,8 @@ export class MessageRow {
     this.queuedAt = Date.parse(message.queuedAt);
     this.element.dataset.status = message.status;
     this.element.dataset.messageId = message.id;
-    this.link.textContent = message.subject;
-    fill(
+    revise(this.link, message.subject);
+    revise(
       this.account,
       h("span", { data: { testid: "message-account" } }, message.account.name),
       h("span", { class: "muted" }, ` · ${accountKind(message.account)}`),
@@ -57,9 +57,9 @@ export class MessageRow {
     const { text, nextStep } = message.explanation;
     const attention = NEEDS_ATTENTION.includes(message.status);
     this.hint.hidden = !attention;
-    fill(this.hint, attention && [h("strong", {}, "What to do: "), nextStep || text]);
+    revise(this.hint, attention && [h("strong", {}, "What to do: "), nextStep || text]);
     const waits = message.status === "QUEUED" && message.scheduledAt;
     const at = waits ? message.scheduledAt : (message.sentAt ?? message.queuedAt);
-    fill(this.time, waits && h("span", { class: "muted" }, "Goes out "), timeElement(at));
+    revise(this.time, waits && h("span", { class: "muted" }, "Goes out "), timeElement(at));
   }
 }

@@ -2,7 +2,7 @@
 
 import { Compose } from "./compose.js";
 import { timeZone } from "./dates.js";
-import { debounce, fill, h } from "./dom.js";
+import { debounce, fill, h, revise } from "./dom.js";
 import { icon } from "./icons.js";
 import { indicator } from "./indicator.js";
 import { MessagePanel } from "./message-panel.js";
@@ -120,7 +120,7 @@ export class PatientView {
     this.heading.textContent = patient.name;
     this.avatar.textContent = initials(patient.name);
     const health = healthOf(patient.emailHealth);
-    fill(
+    revise(
       this.meta,
       h("span", { class: "meta-item", data: { testid: "patient-email" } }, icon("envelope"), patient.email),
       h("span", { class: `meta-item tone-${health.tone}`, title: health.meaning, data: { testid: "email-health", health: patient.emailHealth } }, icon(health.tone === "good" ? "check" : health.tone === "neutral" ? "info" : "warning"), health.label),
@@ -139,7 +139,7 @@ export class PatientView {
   #showDetails(patient, health) {
     const row = (term, ...description) => [h("dt", {}, term), h("dd", {}, ...description)];
     const note = (words) => h("p", { class: "muted" }, words);
-    fill(
+    revise(
       this.details,
       h("dl", { class: "facts card" },
         row("Name", patient.name),

@@ -1,6 +1,6 @@
 /** The list of patients to choose from: search, arrow keys, more on demand. */
 
-import { debounce, fill, h } from "./dom.js";
+import { debounce, fill, h, revise } from "./dom.js";
 import { wordsOf } from "./graphql.js";
 import { icon } from "./icons.js";
 import { PATIENTS } from "./operations.js";
@@ -78,7 +78,7 @@ export class PatientList {
   /** @param {any} patient as changed elsewhere on the page */
   update(patient) {
     const link = this.#links.get(patient.id);
-    if (link) fill(link, this.#inside(patient));
+    if (link) revise(link, this.#inside(patient));
   }
 
   async #load(more) {

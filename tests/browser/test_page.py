@@ -5,6 +5,7 @@ import random
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import httpx2
 import pytest
@@ -201,12 +202,38 @@ async def _is_before(button: Locator, row: Locator) -> bool:
     )
 
 
+@pytest.mark.parametrize(("part", "shows"), [("message-subject", "message-panel"), ("status", "explanation")])
+async def test_a_press_during_which_a_live_change_comes_is_a_click(desk: Desk, part: str, shows: str) -> None:
+    """A browser makes no click of a press on what is replaced before the button is let go."""
+    ada = await desk.patient("Ada Opened", "opened@sandbox.example")
+    wish = {"patientId": global_id("Patient", ada.id), "subject": "Your invoice", "text": "Hello."}
+    wish["sendAt"] = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    sent = (await desk.client(SEND, input=wish))["sendMessage"]["message"]
+    await desk.sign_in()
+    await desk.choose(ada)
+    row = await desk.sees("Your invoice", "QUEUED")
+    await row.get_by_test_id(part).evaluate(
+        "element => element.addEventListener('click', () => { window.clicked = true; })"
+    )
+    await row.get_by_test_id(part).hover()
+    await desk.page.mouse.down()
+    await desk.client(
+        "mutation ($input: CancelMessageInput!) { cancelMessage(input: $input) { errors { code } } }",
+        input={"messageId": sent["id"]},
+    )
+    await desk.sees("Your invoice", "CANCELLED")
+    await desk.page.mouse.up()
+    await desk.page.wait_for_function("window.clicked")
+    await expect(desk.page.get_by_test_id(shows).filter(visible=True)).to_be_visible()
+
+
 async def test_the_panel_shows_the_evidence_as_it_comes_and_back_closes_it(desk: Desk) -> None:
     ada = await desk.patient("Ada Opened", "opened@sandbox.example")
     await desk.sign_in()
     await desk.choose(ada)
     await desk.write("Your invoice")
     await desk.row("Your invoice").get_by_role("link").click()
+    await expect(desk.page).to_have_url(re.compile("message="))
     panel = desk.page.get_by_test_id("message-panel")
     await expect(panel).to_be_visible()
     timeline = panel.get_by_test_id("timeline").get_by_test_id("event")
