@@ -17,6 +17,7 @@ from api.app import create_app
 from api.config import ApiConfig, SignIn
 from api.roles import Role
 from carepost.config import Settings
+from carepost.protocols import Http, Socket
 from carepost.sandbox import customer, esp, smtp
 from carepost.tokens import make_token
 from db.accounts import Account, set_webhook_secrets, update_account
@@ -189,13 +190,14 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving_app(app: Any) -> AsyncIterator[str]:
-    """An ASGI application by uvicorn on a free port, with WebSockets."""
+async def serving_app(app: Any, http: type[Http] = Http) -> AsyncIterator[str]:
+    """An ASGI application on a free port, by HTTP and WebSocket."""
     config = uvicorn.Config(
         app,
         host="127.0.0.1",
         port=0,
-        ws="websockets-sansio",
+        http=http,
+        ws=Socket,
         log_config=None,
         access_log=False,
         lifespan="on",
