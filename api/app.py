@@ -20,7 +20,7 @@ from api.graphql.door import Door
 from api.graphql.view import GraphQLView
 from api.health import Metrics, Readiness, healthz
 from api.live import LiveHub
-from api.page import Assets, index
+from api.page import Page
 from api.rates import token_key
 from api.webhooks.endpoint import WebhookEndpoint
 from api.webhooks.secrets import WebhookSecrets
@@ -64,15 +64,19 @@ def create_app(config: ApiConfig) -> ASGIApp:
             Middleware(
                 CORSMiddleware,
                 allow_origins=config.allowed_origins,
-                allow_methods=["POST"],
+                allow_methods=["GET", "POST"] if config.queries_by_get else ["POST"],
                 allow_headers=["authorization", "content-type"],
                 max_age=600,
             )
         )
+    messages = Page("web")
+    # GraphiQL sets styles by itself, and its fonts stand in its stylesheet.
+    graphiql = Page("graphiql", style_src="'self' 'unsafe-inline'", font_src="data:")
     pages = Starlette(
         routes=[
-            Route("/", index),
-            Mount("/web", Assets()),
+            Route("/", messages.index),
+            Mount("/web", messages),
+            *([Route("/graphiql", graphiql.index), Mount("/graphiql", graphiql)] if config.graphiql else []),
             Route("/graphql", graphql),
             WebSocketRoute("/graphql", graphql),
             Route("/healthz", healthz),

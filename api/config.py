@@ -48,6 +48,7 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class ApiConfig:
     """`public_url` is how the world reaches us: webhook URLs, and signatures over them, are made from it.
+    `introspection` lets the schema be asked for, `graphiql` serves a page to try it, `queries_by_get` answers GET.
     `silence` is how long an answer may take before a message is called not confirmed. `sns_url` stands in for AWS's
     own hosts of SNS: for a sandbox. `patience` is how many seconds to wait at the start for Postgres to come up."""
 
@@ -60,6 +61,8 @@ class ApiConfig:
     silence: timedelta = timedelta(hours=72)
     allowed_origins: tuple[str, ...] = ()
     introspection: bool = True
+    graphiql: bool = False
+    queries_by_get: bool = False
     enqueue: bool = True
     sns_url: str | None = None
     patience: float = 0

@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     silence_hours: float = Field(default=72, gt=0)
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     introspection: bool = False
+    graphiql: bool = False
+    queries_by_get: bool = False
     query_rows: int = Field(default=_LIMITS.query_rows, ge=1)
     requests_per_second: float = Field(default=_LIMITS.requests_per_second, ge=0)
     webhooks_per_second: float = Field(default=_LIMITS.webhooks_per_second, ge=0)
@@ -115,6 +117,8 @@ class Settings(BaseSettings):
             silence=timedelta(hours=self.silence_hours),
             allowed_origins=self.allowed_origins,
             introspection=self.introspection,
+            graphiql=self.graphiql,
+            queries_by_get=self.queries_by_get,
             limits=Limits(
                 query_rows=self.query_rows,
                 requests_per_second=self.requests_per_second,

@@ -26,6 +26,8 @@ from db.pool import Database, PoolSize
 from db.practices import Practice, list_practices
 from db.sealing import Sealer
 
+_GIVEN: Final = {"log_level": "warning", "introspection": "true", "graphiql": "true", "queries_by_get": "true"}
+"""Settings that nobody made."""
 _QUERY: Final = """{
   patients(search: "Ada", first: 1) {
     nodes { name messages(first: 5) { nodes { subject statusLabel explanation { text nextStep } } } }
@@ -48,9 +50,7 @@ async def run_demo(settings: Settings, *, trickle: bool) -> None:
                 accounts = await ensure_accounts(database, sealer, practice)
                 sandbox = await start_sandbox(supervisor, whole.data_dir / "sandbox")
                 await join(sandbox, database, sealer, practice, accounts, whole.url)
-            given = {"CAREPOST_LOG_LEVEL": "warning"} if "log_level" not in settings.model_fields_set else {}
-            if "introspection" not in settings.model_fields_set:
-                given |= {"CAREPOST_INTROSPECTION": "true"}
+            given = {f"CAREPOST_{name.upper()}": _GIVEN[name] for name in _GIVEN.keys() - settings.model_fields_set}
             await service.serve({**environment, **given, **sandbox.environment}, stop)
             if not stop.is_set():
                 await listen_to_vendors(sandbox, practice, accounts, whole.url)
@@ -96,7 +96,9 @@ def _welcome(console: Console, url: str, staff: str, admin: str) -> None:
         f"Open this in a browser, choose Ada Opened, write her an email and watch:\n\n{link}\n\n",
         ("As an administrator: ", "bold"),
         f"{admin_link}\n\n",
-        ("GraphQL: ", "bold"),
+        ("GraphQL, to try in a browser: ", "bold"),
+        f"{url}/graphiql#token={quote(staff)}\n\n",
+        ("By a program: ", "bold"),
         f"POST {url}/graphql with the header Authorization: Bearer <token> (carepost token --role STAFF), first:\n\n"
         f"{_QUERY}\n\n",
         "Ctrl-C stops it.",

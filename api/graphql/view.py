@@ -1,7 +1,7 @@
 """GraphQL over HTTP and WebSocket: Strawberry's view with our sign-in, our limits and coded errors for bad requests.
 
 GraphQL over HTTP specification (`application/graphql-response+json`); graphql-transport-ws; SSE and multipart for
-subscriptions. Batches, queries by GET and the legacy WebSocket protocol are off.
+subscriptions. Batches and the legacy WebSocket protocol are off; queries by GET are a setting.
 """
 
 import asyncio
@@ -17,11 +17,14 @@ import orjson
 import structlog
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
+from strawberry.http.base import BaseRequestProtocol
+from strawberry.http.types import QueryParams
+from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.subscriptions import (
     GRAPHQL_SSE_PROTOCOL,
     GRAPHQL_TRANSPORT_WS_PROTOCOL,
@@ -53,7 +56,7 @@ class GraphQLView(GraphQL[Context, None]):
         super().__init__(
             build_schema(config.limits, introspection=config.introspection),
             graphql_ide=None,
-            allow_queries_via_get=False,
+            allow_queries_via_get=config.queries_by_get,
             subscription_protocols=(
                 GRAPHQL_TRANSPORT_WS_PROTOCOL,
                 GRAPHQL_SSE_PROTOCOL,
@@ -66,6 +69,7 @@ class GraphQLView(GraphQL[Context, None]):
         self.services = services
         self._authenticator = authenticator
         self.sockets = Sockets(self)
+        self._methods = ("POST", "GET") if config.queries_by_get else ("POST",)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -77,19 +81,21 @@ class GraphQLView(GraphQL[Context, None]):
 
     async def _answer(self, request: Request) -> Response:
         """Any request gets an answer in JSON with a code."""
-        if request.method != "POST":
-            response = _refusal(request, 405, "Send operations by POST.", "METHOD_NOT_ALLOWED")
-            response.headers["allow"] = "POST"
-            return response
+        config = self.services.config
+        if request.method == "GET" and config.graphiql and _is_opened_by_a_person(request):
+            return RedirectResponse("graphiql", 303)
+        if request.method not in self._methods:
+            return self._not_by(request, "Send operations by POST.")
         if wait := request.scope.get("carepost.wait"):
             response = _refusal(request, 429, "Too many requests with this token.", "RATE_LIMITED")
             response.headers["retry-after"] = str(math.ceil(wait))
             return response
-        if (problem := _unsupported(request)) is not None:
+        if request.method == "POST" and (problem := _unsupported(request)) is not None:
             return _refusal(request, 415, problem, "UNSUPPORTED_MEDIA_TYPE")
         try:
-            body = await read_body(request, self.services.config.limits.body_bytes)
-            request = Request(request.scope, _given(body))
+            if request.method == "POST":
+                body = await read_body(request, config.limits.body_bytes)
+                request = Request(request.scope, _given(body))
             response = await self.run(request)
         except BodyTooLarge:
             return _refusal(request, 413, "The request is too large.", "REQUEST_TOO_LARGE")
@@ -107,6 +113,8 @@ class GraphQLView(GraphQL[Context, None]):
             _log.warning("the database is out of reach", error=type(error).__name__)
             return _refusal(request, 503, OUT_OF_REACH, "UNAVAILABLE")
         except HTTPException as error:
+            if request.method == "GET" and isinstance(error.__cause__, InvalidOperationTypeError):
+                return self._not_by(request, "By GET only queries are answered. Send this by POST.")
             return _refusal(request, error.status_code, error.reason, "BAD_REQUEST")
         except Exception as error:  # noqa: BLE001 - the last resort: masked, with an id
             error_id = uuid4().hex[:12]
@@ -117,6 +125,15 @@ class GraphQLView(GraphQL[Context, None]):
             response.headers["content-type"] = json_type(request.headers["accept"])
             if getattr(request.state, "not_executed", False):
                 response.status_code = 400
+        if request.method == "GET":
+            # An answer is for who asked, and for now.
+            response.headers["cache-control"] = "no-store"
+        return response
+
+    def _not_by(self, request: Request, message: str) -> Response:
+        """The answer to a method that what is asked for doesn't go by."""
+        response = _refusal(request, 405, message, "METHOD_NOT_ALLOWED")
+        response.headers["allow"] = ", ".join(self._methods)
         return response
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
@@ -171,6 +188,17 @@ class GraphQLView(GraphQL[Context, None]):
             raise HTTPException(400, "`operationName` must be a string or null, if provided.")
         return data
 
+    def parse_query_params(self, params: QueryParams) -> dict[str, Any]:
+        # What is given as nothing isn't given.
+        given = {name: value for name, value in params.items() if value}
+        try:
+            return super().parse_query_params(given)
+        except HTTPException as error:
+            raise HTTPException(400, "`variables` and `extensions` must be JSON objects, if provided.") from error
+
+    def should_render_graphql_ide(self, request: BaseRequestProtocol) -> bool:
+        return False
+
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
         # Errors in variables are found by the execution, before it executes anything.
         request.state.not_executed = isinstance(result, PreExecutionError) or (
@@ -200,6 +228,10 @@ def encode(data: object) -> bytes:
 def json_type(accept: str) -> str:
     """The media type of an answer, by the client's `Accept`."""
     return f"{_RESPONSE_JSON}; charset=utf-8" if _RESPONSE_JSON in accept else _JSON
+
+
+def _is_opened_by_a_person(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "") and "query" not in request.query_params
 
 
 def _given(body: bytes) -> Receive:

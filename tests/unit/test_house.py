@@ -1,6 +1,7 @@
 """Rules of the house that no linter knows."""
 
 import ast
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,3 +84,13 @@ def test_secrets_are_compared_in_constant_time() -> None:
 )
 def test_the_rule_sees_what_it_should(source: str, is_found: bool) -> None:
     assert bool(list(compared(source))) == is_found
+
+
+def test_what_others_wrote_is_as_they_released_it() -> None:
+    vendor = ROOT / "api" / "graphiql" / "vendor"
+    sums = dict(
+        re.findall(r"^\| `([^`]+)` \|.*\| `([0-9a-f]{64})` \|$", (vendor / "README.md").read_text(), re.MULTILINE)
+    )
+    files = {path.name for path in vendor.iterdir() if path.suffix in {".js", ".css"}}
+    assert sums == {name: hashlib.sha256((vendor / name).read_bytes()).hexdigest() for name in files}
+    assert {path.name for path in vendor.glob("*.LICENSE")} == {"graphiql.LICENSE", "react.LICENSE"}
