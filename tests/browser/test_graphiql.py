@@ -56,6 +56,8 @@ def answer(page: Page) -> Locator:
 
 async def run(page: Page, operation: str) -> None:
     await page.get_by_role("tab", name=operation).click()
+    # GraphiQL looks a moment later which operation a tab has.
+    await page.wait_for_function("name => sessionStorage['graphiql:operationName'] === name", arg=operation)
     await page.get_by_role("button", name="Execute query").click()
 
 

@@ -1,6 +1,7 @@
 """Cursors over a Postgres that crashes, or whose place another one takes: a change may be told twice, none is missed,
 and who can't be told everything is told so."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -105,12 +106,17 @@ async def lost_numbers(home: House) -> AsyncIterator[int]:
     """Gives out numbers of which nothing reaches the disk by itself, as the process that writes the log stands still.
     In the end that is killed, upon which Postgres ends all others and recovers. Yields the number that came next."""
     [writer] = await home.ask("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'")
+    witness, ended = await asyncpg.connect(home.direct_url), asyncio.Event()
+    witness.add_termination_listener(lambda _: ended.set())
     os.kill(writer["pid"], signal.SIGSTOP)
     try:
         await home.ask(_BURN)
         yield await newest(home)
     finally:
         os.kill(writer["pid"], signal.SIGKILL)
+    # Until it has seen that, it answers as before.
+    async with asyncio.timeout(PATIENCE):
+        await ended.wait()
     await until_postgres_answers(home)
 
 
