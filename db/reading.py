@@ -122,15 +122,20 @@ class ReadingPool(_Base):
 
     async def _take_back(self, connection: _Lent, error: BaseException) -> None:
         """After a statement that failed or was cancelled."""
+        silent = isinstance(error, TimeoutError)
         try:
-            if isinstance(error, TimeoutError):
-                await self.distrust(connection)
-            else:
+            if not silent:
                 # Cancelled or refused here between its parsing and its execution, its time goes on running in
                 # Postgres, and would end whatever comes next on this connection.
-                with suppress(Exception):
-                    await connection.execute("")
+                with suppress(
+                    asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ConnectionError
+                ):
+                    await connection.execute("SELECT")
+        except TimeoutError:
+            silent = True
         finally:
+            if silent:
+                await self.distrust(connection)
             await self._give_back(connection)
 
     async def _give_back(self, connection: _Lent) -> None:

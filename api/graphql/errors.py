@@ -20,7 +20,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types.execution import PreExecutionError
 
 from api.graphql.enums import described
-from db.errors import UNREACHABLE
+from db.errors import BUSY, UNREACHABLE
 from mail.errors import CredentialsIncomplete, InvalidEmail
 
 # graphql.language.parser: the limits among its syntax errors.
@@ -94,6 +94,7 @@ def refused_credentials(error: CredentialsIncomplete, field: str) -> UserError:
 
 
 OUT_OF_REACH: Final = "The database is out of reach. Nothing was changed that you weren't told of; try again."
+_IN_THE_WAY: Final = "Something else changed the same at that moment. Nothing was changed by this request; try again."
 
 
 class MaskUnexpected(MaskErrors):
@@ -122,9 +123,12 @@ class MaskUnexpected(MaskErrors):
         if code == "TIMEOUT":
             return GraphQLError(_TOO_LONG, error.nodes, path=error.path, extensions={"code": code})
         if code == "UNAVAILABLE":
-            _log.warning("the database is out of reach", error=type(error.original_error).__name__)
+            busy = isinstance(error.original_error, BUSY)
+            said = "transactions were in each other's way" if busy else "the database is out of reach"
+            _log.warning(said, error=type(error.original_error).__name__)
+            message = _IN_THE_WAY if busy else OUT_OF_REACH
             return GraphQLError(
-                OUT_OF_REACH, error.nodes, error.source, error.positions, error.path, extensions={"code": code}
+                message, error.nodes, error.source, error.positions, error.path, extensions={"code": code}
             )
         unsaid = _is_unexpected(error) and not isinstance(error.original_error, _ABOUT_OPERATION)
         message = "A value can't be read." if unsaid else error.message
@@ -163,6 +167,8 @@ def _code_of(error: GraphQLError, refused: bool) -> str | None:
         return "BAD_REQUEST"
     if isinstance(error.original_error, asyncpg.QueryCanceledError):
         return "TIMEOUT"
+    if isinstance(error.original_error, BUSY):
+        return "UNAVAILABLE"
     if isinstance(error.original_error, UNREACHABLE) and not isinstance(error.original_error, asyncpg.DataError):
         return "UNAVAILABLE"
     if refused and error.path is None:

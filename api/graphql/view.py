@@ -39,7 +39,7 @@ from api.graphql.errors import OUT_OF_REACH
 from api.graphql.schema import Schema, build_schema
 from api.graphql.socket import Sockets
 from api.revocations import REMEMBER
-from db.errors import UNREACHABLE
+from db.errors import BUSY, UNREACHABLE
 
 _JSON: Final = "application/json"
 _RESPONSE_JSON: Final = "application/graphql-response+json"
@@ -109,8 +109,8 @@ class GraphQLView(GraphQL[Context, None]):
             return response
         except SignInUnavailable as error:
             return _refusal(request, 503, str(error), "SIGN_IN_UNAVAILABLE")
-        except UNREACHABLE as error:
-            _log.warning("the database is out of reach", error=type(error).__name__)
+        except (*UNREACHABLE, *BUSY) as error:
+            _log.warning("nobody could be signed in", error=type(error).__name__)
             return _refusal(request, 503, OUT_OF_REACH, "UNAVAILABLE")
         except HTTPException as error:
             if request.method == "GET" and isinstance(error.__cause__, InvalidOperationTypeError):

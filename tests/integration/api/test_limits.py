@@ -21,7 +21,7 @@ from mail.providers import PROVIDERS
 from tests.integration.api.hooks import postmark_delivery, postmark_hook, sendgrid_hook
 from tests.integration.api.sockets import CHANGED, LiveClient
 from tests.support.practice import make_account, make_message, make_patient
-from tests.support.stack import Stack, token_for
+from tests.support.stack import Stack, token_for, until
 
 PAGE = "query ($n: Int!) { patients(first: $n) { nodes { name messages(first: 100) { nodes { id } } } } }"
 
@@ -244,6 +244,36 @@ async def test_a_statement_that_takes_too_long_ends_in_a_code(
                         ],
                     }
             assert codes(await ask(http, query)) == []
+    finally:
+        await owner.close()
+
+
+async def test_a_mutation_that_postgres_ended_for_another_may_be_tried_again(
+    stack: Stack, practice: Practice, database_url: str
+) -> None:
+    """Each of two transactions waits for what the other one has changed."""
+    patient = await make_patient(stack.database, practice)
+    client = await stack.client(await stack.api(), practice)
+    owner = await asyncpg.connect(database_url, server_settings={"deadlock_timeout": "1min"})
+
+    async def waits() -> bool:
+        waiting: bool = await owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+        return waiting
+
+    try:
+        async with owner.transaction():
+            await owner.execute("LOCK TABLE audit_entry IN EXCLUSIVE MODE")
+            changing = asyncio.create_task(
+                client.raw(
+                    "mutation ($input: UpdatePatientInput!) { updatePatient(input: $input) { patient { name } } }",
+                    input={"patientId": global_id("Patient", patient.id), "name": "Pat New"},
+                )
+            )
+            await until(waits)
+            await owner.execute("UPDATE patient SET name = 'Pat Other' WHERE id = $1", patient.id)
+            [error] = (await changing)["errors"]
+        assert error["extensions"] == {"code": "UNAVAILABLE"}
+        assert "try again" in error["message"]
     finally:
         await owner.close()
 

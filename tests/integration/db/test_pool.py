@@ -273,3 +273,24 @@ async def test_links_that_lead_nowhere_cost_one_statement_its_time_and_the_other
             for _ in range(5):
                 await deed_read(database, practice)
                 await make_patient(database, practice)
+
+
+async def test_who_goes_away_while_the_links_lead_nowhere_leaves_none_of_them(
+    database_url: str, practice: Practice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.pool._OVERTIME", 0.5)
+    socket = f"{parse_qs(urlsplit(database_url).query)['host'][0]}/.s.PGSQL.5432"
+    async with Proxy("postgres", [socket]) as link:
+        through = f"postgresql://postgres:x@127.0.0.1:{link.port}{urlsplit(database_url).path}"
+        async with Database(through, PoolSize(1, 8), statement_timeout_ms=500) as database:
+            await asyncio.gather(*(database.app.fetch("SELECT pg_sleep(0.1)") for _ in range(4)))
+            assert link.lose() == 4
+            reading = asyncio.create_task(database.app.fetch("SELECT 1"))
+            await asyncio.sleep(0)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+            opened = link.opened
+            for _ in range(5):
+                await deed_read(database, practice)
+            assert link.opened > opened
