@@ -76,7 +76,9 @@ class ReadingPool(_Base):
         """Ends a connection whose statement timed out here, well after Postgres' own time for it: its link leads
         nowhere. (asyncpg would ask Postgres to stop the statement and wait for it to say so, as long again.) The others
         were opened as early, so they are opened anew."""
-        connection.terminate()
+        # A cancelled statement's is with asyncpg again when its time is up.
+        with suppress(asyncpg.InterfaceError):
+            connection.terminate()
         await self.expire_connections()
         while self._at_hand:
             other = self._at_hand.pop()
