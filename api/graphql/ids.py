@@ -1,8 +1,7 @@
 """Global ids (Relay) and cursors: opaque to the client, base64 of what they stand for."""
 
 import re
-from base64 import urlsafe_b64decode
-from binascii import Error, b2a_base64
+from binascii import Error, a2b_base64, b2a_base64
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
@@ -105,6 +104,7 @@ def _encode(text: str) -> str:
 
 def _decode(value: str) -> str | None:
     try:
-        return urlsafe_b64decode(value.encode("ascii") + b"=" * (-len(value) % 4)).decode()
+        encoded = value.replace("-", "+").replace("_", "/").encode("ascii")
+        return a2b_base64(encoded + b"=" * (-len(value) % 4)).decode()
     except (Error, ValueError):
         return None

@@ -197,7 +197,7 @@ class GraphQLView(GraphQL[Context, None]):
             raise HTTPException(400, "`variables` and `extensions` must be JSON objects, if provided.") from error
 
     def should_render_graphql_ide(self, request: BaseRequestProtocol) -> bool:
-        return False
+        return False  # whoever asks for nothing is told so
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
         # Errors in variables are found by the execution, before it executes anything.

@@ -1,7 +1,7 @@
 /** The evidence about one message, oldest first: what happened, when, and how we know. */
 
 import { exact, timeElement } from "./dates.js";
-import { fill, h } from "./dom.js";
+import { h } from "./dom.js";
 import { icon } from "./icons.js";
 import { MESSAGE_EVENTS } from "./operations.js";
 import { eventWords, sourceOf } from "./words.js";
@@ -109,7 +109,11 @@ export class Timeline {
       if (live) item.classList.add("changed");
       this.#items.set(event.id, item);
     }
-    fill(this.list, ordered.map(({ id }) => this.#items.get(id)));
+    // What stands right stays: somebody may be copying the server's reply.
+    ordered.forEach(({ id }, place) => {
+      const [item, there] = [this.#items.get(id), this.list.children[place] ?? null];
+      if (item !== there) this.list.insertBefore(item, there);
+    });
     this.note.hidden = ordered.length > 0;
   }
 }

@@ -312,6 +312,10 @@ async def test_a_server_of_up_that_falls_serves_again_and_all_stop_before_what_t
         os.kill(api, signal.SIGKILL)
         await up.says("a process ended and is started again")
         await answers(up, f"http://127.0.0.1:{port}/readyz")
+        # What shows the schema, or puts queries into addresses, nobody asked for.
+        assert httpx2.get(f"http://127.0.0.1:{port}/graphiql", trust_env=False).status_code == 404
+        by_get = f"http://127.0.0.1:{port}/graphql?query={{__schema{{queryType{{name}}}}}}"
+        assert httpx2.get(by_get, trust_env=False).status_code == 405
         printed = up.printed
         up.tell(signal.SIGTERM)
         assert await up.ends(within=20) == 0

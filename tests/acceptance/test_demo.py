@@ -102,6 +102,15 @@ async def test_it_prints_its_address_a_link_to_sign_in_and_a_query_that_works(de
     assert "Traceback" not in demo.printed
 
 
+async def test_developers_may_look_around_in_it(demo: Demo) -> None:
+    [link] = re.findall(r"(http://\S+/graphiql)#token=\S+", demo.printed)
+    assert "graphiql/start.js" in httpx2.get(link, trust_env=False).text
+    headers = {"authorization": f"Bearer {unquote(demo.link.partition('=')[2])}"}
+    params = {"query": "{ __schema { queryType { name } } }"}
+    answer = httpx2.get(f"{demo.url}/graphql", params=params, headers=headers, trust_env=False).json()
+    assert answer == {"data": {"__schema": {"queryType": {"name": "Query"}}}}
+
+
 async def test_it_has_a_practice_with_every_status_and_explanation_before_and_after_tracking_began(
     demo: Demo,
 ) -> None:
