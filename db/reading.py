@@ -70,7 +70,9 @@ class ReadingPool(_Base):
     async def close(self) -> None:
         while self._at_hand:
             await self.release(self._at_hand.pop())
-        await super().close()
+        # A link that is silent never says that it ends; asyncpg has ended all by then.
+        with suppress(TimeoutError):
+            await super().close()
 
     async def distrust(self, connection: _Lent) -> None:
         """Ends a connection whose statement timed out here, well after Postgres' own time for it: its link leads
@@ -84,7 +86,7 @@ class ReadingPool(_Base):
             other = self._at_hand.pop()
             with suppress(asyncpg.InterfaceError):
                 other.terminate()
-            await self.release(other)
+            await self._release(other)
 
     async def _take(self) -> _Lent:
         while self._reading == self._most:
@@ -142,9 +144,14 @@ class ReadingPool(_Base):
 
     async def _give_back(self, connection: _Lent) -> None:
         try:
-            await self.release(connection)
+            await self._release(connection)
         finally:
             self._make_room()
+
+    async def _release(self, connection: _Lent) -> None:
+        # asyncpg takes back by itself what has ended, which may be just now.
+        with suppress(asyncpg.InternalClientError):
+            await self.release(connection)
 
     def _hand_over(self, connection: _Lent) -> None:
         if not self._call_next(connection):

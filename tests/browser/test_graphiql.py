@@ -73,7 +73,6 @@ async def test_it_asks_follows_and_shows_the_schema_of_this_server_alone(
     await expect(answer(page)).to_contain_text("Ada Example")
     assert "token" not in page.url
 
-    await page.screenshot(path="/tmp/g1.png")
     await run(page, "Live")
     await expect(page.get_by_role("button", name="Stop query")).to_be_visible()
     client = await stack.client(url, practice)
@@ -86,7 +85,6 @@ async def test_it_asks_follows_and_shows_the_schema_of_this_server_alone(
         except AssertionError:
             continue
     await expect(answer(page)).to_contain_text("Queued")
-    await page.screenshot(path="/tmp/g2.png")
     await page.get_by_role("button", name="Stop query").click()
 
     await page.get_by_role("button", name="Show Documentation Explorer").click()

@@ -275,6 +275,18 @@ async def test_links_that_lead_nowhere_cost_one_statement_its_time_and_the_other
                 await make_patient(database, practice)
 
 
+async def test_a_pool_whose_links_lead_nowhere_closes(
+    database_url: str, practice: Practice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.pool._OVERTIME", 0.2)
+    socket = f"{parse_qs(urlsplit(database_url).query)['host'][0]}/.s.PGSQL.5432"
+    async with Proxy("postgres", [socket]) as link:
+        through = f"postgresql://postgres:x@127.0.0.1:{link.port}{urlsplit(database_url).path}"
+        async with Database(through, PoolSize(1, 8), statement_timeout_ms=300) as database:
+            await asyncio.gather(*(make_patient(database, practice) for _ in range(3)))
+            assert link.lose() >= 1
+
+
 async def test_who_goes_away_while_the_links_lead_nowhere_leaves_none_of_them(
     database_url: str, practice: Practice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
