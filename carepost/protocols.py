@@ -1,9 +1,8 @@
-"""How the API's process speaks HTTP and WebSocket: by uvicorn's protocols, bounded where uvicorn sets no bound, and
-with one write for an answer where uvicorn makes two."""
+"""How the API's process speaks HTTP and WebSocket: uvicorn's protocols, bounded where uvicorn sets no bound."""
 
-from asyncio import AbstractEventLoop, TimerHandle, Transport
+from asyncio import TimerHandle, Transport
 from http import HTTPStatus
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import orjson
 from uvicorn._types import ASGISendEvent
@@ -29,7 +28,6 @@ class Http(HttpToolsProtocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._answers = _Answers(transport, self.loop)
         self._giving_up = self.loop.call_later(self.head_seconds, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -44,9 +42,6 @@ class Http(HttpToolsProtocol):
         self._in_head = False
         self._stop_waiting()
         super().on_headers_complete()
-        if self.cycle is not None:
-            # Its task begins in the loop's next turn.
-            self.cycle.transport = cast("Transport", self._answers)
 
     def on_chunk_header(self) -> None:
         self._in_trailers, self._pending = True, 0
@@ -95,40 +90,6 @@ class Http(HttpToolsProtocol):
             + body
         )
         self.transport.close()
-
-
-class _Answers:
-    """What answers are written to: a connection's transport, but the head of an answer waits for what follows, at most
-    until the loop's next turn. uvicorn writes it by itself, and each write is a system call, a packet, and a turn for
-    whoever reads: a twentieth of what storing a webhook costs."""
-
-    __slots__ = ("_head", "_loop", "_transport")
-
-    def __init__(self, transport: Transport, loop: AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._head = b""
-
-    def write(self, data: bytes) -> None:
-        if self._head:
-            data, self._head = self._head + data, b""
-        elif data.startswith(b"HTTP/1.1 "):  # or a body that begins so, for which it is as well
-            self._head = data
-            self._loop.call_soon(self._flush)
-            return
-        self._transport.write(data)
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def _flush(self) -> None:
-        if self._head:
-            data, self._head = self._head, b""
-            self._transport.write(data)
 
 
 class Socket(WebSocketsSansIOProtocol):

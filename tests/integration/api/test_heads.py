@@ -29,24 +29,20 @@ class Hasty(Http):
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Reads the whole body and answers with its length; at /early it begins with the answer."""
+    """Reads the whole body and answers with its length."""
     if scope["type"] == "lifespan":
         while True:
             message = await receive()
             await send({"type": message["type"] + ".complete"})
             if message["type"] == "lifespan.shutdown":
                 return
-    start = {"type": "http.response.start", "status": 200, "headers": []}
-    if scope["path"] == "/early":
-        await send(start)
     length = 0
     while True:
         message = await receive()
         length += len(message.get("body", b""))
         if not message.get("more_body"):
             break
-    if scope["path"] != "/early":
-        await send(start)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": str(length).encode()})
 
 
@@ -154,44 +150,6 @@ async def test_heads_and_bodies_that_come_in_pieces_are_served(url: str) -> None
         assert not begun.transport.is_closing()
         writer.write(b"b")
         assert b"2" in await reader.readuntil(b"0\r\n\r\n")
-
-
-async def test_an_answer_is_one_write(url: str) -> None:
-    written: list[bytes] = []
-    async with connection(url) as (reader, writer):
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        await reader.readuntil(b"0\r\n\r\n")
-        usual = Hasty.last._answers._transport
-
-        class Recorder:
-            def write(self, data: bytes) -> None:
-                written.append(data)
-                usual.write(data)
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(usual, name)
-
-        Hasty.last._answers._transport = Recorder()  # type: ignore[assignment]
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        whole = await reader.readuntil(b"0\r\n\r\n")
-        assert whole.startswith(b"HTTP/1.1 200")
-        assert written == [whole]
-
-
-async def test_a_head_does_not_wait_for_a_body_that_comes_later(url: str) -> None:
-    async with connection(url) as (reader, writer):
-        for _ in range(2):
-            writer.write(b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n")
-            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-            writer.write(b"abc")
-            assert (await reader.readuntil(b"0\r\n\r\n")).startswith(b"1\r\n3\r\n")
-        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
-        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
-        writer.write(b"abc")
-        assert (await reader.readuntil(b"0\r\n\r\n")).startswith(b"HTTP/1.1 200")
-    async with connection(url) as (reader, writer):
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        assert (await reader.read()).endswith(b"1\r\n0\r\n0\r\n\r\n")
 
 
 async def test_many_requests_of_one_client_are_served(url: str) -> None:
