@@ -82,13 +82,15 @@ class Http(HttpToolsProtocol):
     def _refuse(self, status: HTTPStatus, message: str) -> None:
         code = "REQUEST_TIMEOUT" if status is HTTPStatus.REQUEST_TIMEOUT else "REQUEST_TOO_LARGE"
         body = orjson.dumps({"errors": [{"message": message, "extensions": {"code": code}}]})
-        self.transport.write(
-            STATUS_LINE[status]
-            + b"content-type: application/json\r\nconnection: close\r\ncontent-length: "
-            + str(len(body)).encode()
-            + b"\r\n\r\n"
-            + body
-        )
+        # Not in the middle of another answer; there is no cycle before the first request.
+        if getattr(self.cycle, "response_complete", True):
+            self.transport.write(
+                STATUS_LINE[status]
+                + b"content-type: application/json\r\nconnection: close\r\ncontent-length: "
+                + str(len(body)).encode()
+                + b"\r\n\r\n"
+                + body
+            )
         self.transport.close()
 
 

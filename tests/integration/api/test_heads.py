@@ -29,13 +29,16 @@ class Hasty(Http):
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Reads the whole body and answers with its length."""
+    """Reads the whole body and answers with its length; /never it begins to answer and doesn't end."""
     if scope["type"] == "lifespan":
         while True:
             message = await receive()
             await send({"type": message["type"] + ".complete"})
             if message["type"] == "lifespan.shutdown":
                 return
+    if scope["path"] == "/never":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.Event().wait()
     length = 0
     while True:
         message = await receive()
@@ -119,6 +122,14 @@ async def test_a_head_that_does_not_end_in_time_is_given_up(url: str) -> None:
         # The next one on the same connection.
         writer.write(b"GET / HTTP/1.1\r\nHo")
         assert await answered(reader) == (b"408", "REQUEST_TIMEOUT")
+
+
+async def test_what_is_refused_while_an_answer_is_written_is_not_written_into_it(url: str) -> None:
+    async with connection(url) as (reader, writer):
+        writer.write(b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        writer.write(b"GET / HTTP/1.1\r\nHo")
+        assert await reader.read() == b""
 
 
 async def test_who_connects_and_says_nothing_is_let_go(url: str) -> None:
