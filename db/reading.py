@@ -129,12 +129,16 @@ class ReadingPool(_Base):
         silent = isinstance(error, TimeoutError)
         try:
             if not silent:
+                # Until it says something: when the time of a task that was cancelled is up, Python 3.11.2 tells that as
+                # another cancellation.
+                silent = True
                 # Cancelled or refused here between its parsing and its execution, its time goes on running in
                 # Postgres, and would end whatever comes next on this connection.
                 with suppress(
                     asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ConnectionError
                 ):
                     await connection.execute("SELECT")
+                silent = False
         except TimeoutError:
             silent = True
         finally:
