@@ -90,10 +90,10 @@ async def test_what_waits_is_cancelled_and_what_is_being_sent_is_waited_for(data
     erased = await erase_patient(database, OWN_SEALER, house.practice.id, patient.id, "somebody")
     assert erased == Erased(messages=2, cancelled=1, webhooks=0)
     async with database.tenant(house.practice.id) as connection:
-        verdicts = await connection.fetch(
-            "SELECT verdict::text FROM message WHERE id = ANY($1::uuid[]) ORDER BY id", [sending, waiting]
+        rows = await connection.fetch(
+            "SELECT id, verdict::text FROM message WHERE id = ANY($1::uuid[])", [sending, waiting]
         )
-    assert [row["verdict"] for row in verdicts] == ["sent", "cancelled"]
+    assert {row["id"]: row["verdict"] for row in rows} == {sending: "sent", waiting: "cancelled"}
 
 
 async def test_another_practices_patient_is_not_erased(database: Database, house: House, other: House) -> None:
