@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -257,52 +258,53 @@ async def test_a_connection_that_was_cut_is_replaced(single: Database, database:
     assert await single.app.fetchval("SELECT pg_backend_pid()") != pid
 
 
+@asynccontextmanager
+async def linked(database_url: str, statement_timeout_ms: int) -> AsyncIterator[tuple[Proxy, Database]]:
+    """A database by a link that can be lost."""
+    socket = f"{parse_qs(urlsplit(database_url).query)['host'][0]}/.s.PGSQL.5432"
+    async with Proxy("postgres", [socket]) as link:
+        through = f"postgresql://postgres:x@127.0.0.1:{link.port}{urlsplit(database_url).path}"
+        async with Database(through, PoolSize(1, 8), statement_timeout_ms=statement_timeout_ms) as database:
+            yield link, database
+
+
 @pytest.mark.parametrize("first", [deed_read, make_patient])
 async def test_links_that_lead_nowhere_cost_one_statement_its_time_and_the_others_nothing(
     database_url: str, practice: Practice, monkeypatch: pytest.MonkeyPatch, first: Any
 ) -> None:
     monkeypatch.setattr("db.pool._OVERTIME", 0.5)
-    socket = f"{parse_qs(urlsplit(database_url).query)['host'][0]}/.s.PGSQL.5432"
-    async with Proxy("postgres", [socket]) as link:
-        through = f"postgresql://postgres:x@127.0.0.1:{link.port}{urlsplit(database_url).path}"
-        async with Database(through, PoolSize(1, 8), statement_timeout_ms=3000) as database:
-            await asyncio.gather(*(database.app.fetch("SELECT pg_sleep(0.1)") for _ in range(4)))
-            assert link.lose() == 4
-            with pytest.raises(UNREACHABLE):
-                await first(database, practice)
-            for _ in range(5):
-                await deed_read(database, practice)
-                await make_patient(database, practice)
+    async with linked(database_url, 3000) as (link, database):
+        await asyncio.gather(*(database.app.fetch("SELECT pg_sleep(0.1)") for _ in range(4)))
+        assert link.lose() == 4
+        with pytest.raises(UNREACHABLE):
+            await first(database, practice)
+        for _ in range(5):
+            await deed_read(database, practice)
+            await make_patient(database, practice)
 
 
 async def test_a_pool_whose_links_lead_nowhere_closes(
     database_url: str, practice: Practice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("db.pool._OVERTIME", 0.2)
-    socket = f"{parse_qs(urlsplit(database_url).query)['host'][0]}/.s.PGSQL.5432"
-    async with Proxy("postgres", [socket]) as link:
-        through = f"postgresql://postgres:x@127.0.0.1:{link.port}{urlsplit(database_url).path}"
-        async with Database(through, PoolSize(1, 8), statement_timeout_ms=300) as database:
-            await asyncio.gather(*(make_patient(database, practice) for _ in range(3)))
-            assert link.lose() >= 1
+    async with linked(database_url, 300) as (link, database):
+        await asyncio.gather(*(make_patient(database, practice) for _ in range(3)))
+        assert link.lose() >= 1
 
 
 async def test_who_goes_away_while_the_links_lead_nowhere_leaves_none_of_them(
     database_url: str, practice: Practice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("db.pool._OVERTIME", 0.5)
-    socket = f"{parse_qs(urlsplit(database_url).query)['host'][0]}/.s.PGSQL.5432"
-    async with Proxy("postgres", [socket]) as link:
-        through = f"postgresql://postgres:x@127.0.0.1:{link.port}{urlsplit(database_url).path}"
-        async with Database(through, PoolSize(1, 8), statement_timeout_ms=500) as database:
-            await asyncio.gather(*(database.app.fetch("SELECT pg_sleep(0.1)") for _ in range(4)))
-            assert link.lose() == 4
-            reading = asyncio.create_task(database.app.fetch("SELECT 1"))
-            await asyncio.sleep(0)
-            reading.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await reading
-            opened = link.opened
-            for _ in range(5):
-                await deed_read(database, practice)
-            assert link.opened > opened
+    async with linked(database_url, 500) as (link, database):
+        await asyncio.gather(*(database.app.fetch("SELECT pg_sleep(0.1)") for _ in range(4)))
+        assert link.lose() == 4
+        reading = asyncio.create_task(database.app.fetch("SELECT 1"))
+        await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        opened = link.opened
+        for _ in range(5):
+            await deed_read(database, practice)
+        assert link.opened > opened
