@@ -26,8 +26,8 @@ from db.pool import Database, PoolSize
 from db.practices import Practice, list_practices
 from db.sealing import Sealer
 
-_GIVEN: Final = {"log_level": "warning", "introspection": "true", "graphiql": "true", "queries_by_get": "true"}
-"""Settings that nobody made."""
+_OPEN: Final = {"log_level": "warning", "introspection": "true", "graphiql": "true", "queries_by_get": "true"}
+"""What is set where nobody set it: open to whoever looks around."""
 _QUERY: Final = """{
   patients(search: "Ada", first: 1) {
     nodes { name messages(first: 5) { nodes { subject statusLabel explanation { text nextStep } } } }
@@ -50,7 +50,7 @@ async def run_demo(settings: Settings, *, trickle: bool) -> None:
                 accounts = await ensure_accounts(database, sealer, practice)
                 sandbox = await start_sandbox(supervisor, whole.data_dir / "sandbox")
                 await join(sandbox, database, sealer, practice, accounts, whole.url)
-            given = {f"CAREPOST_{name.upper()}": _GIVEN[name] for name in _GIVEN.keys() - settings.model_fields_set}
+            given = {f"CAREPOST_{name.upper()}": _OPEN[name] for name in _OPEN.keys() - settings.model_fields_set}
             await service.serve({**environment, **given, **sandbox.environment}, stop)
             if not stop.is_set():
                 await listen_to_vendors(sandbox, practice, accounts, whole.url)

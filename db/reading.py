@@ -126,21 +126,19 @@ class ReadingPool(_Base):
 
     async def _take_back(self, connection: _Lent, error: BaseException) -> None:
         """After a statement that failed or was cancelled."""
-        silent = isinstance(error, TimeoutError)
+        # Until the link says something: when the time of a task that was cancelled is up, Python 3.11.2 tells that as
+        # another cancellation.
+        silent = True
         try:
-            if not silent:
-                # Until it says something: when the time of a task that was cancelled is up, Python 3.11.2 tells that as
-                # another cancellation.
-                silent = True
+            if not isinstance(error, TimeoutError):
                 # Cancelled or refused here between its parsing and its execution, its time goes on running in
                 # Postgres, and would end whatever comes next on this connection.
-                with suppress(
-                    asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ConnectionError
-                ):
-                    await connection.execute("SELECT")
-                silent = False
-        except TimeoutError:
-            silent = True
+                with suppress(TimeoutError):
+                    with suppress(
+                        asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ConnectionError
+                    ):
+                        await connection.execute("SELECT")
+                    silent = False
         finally:
             if silent:
                 await self.distrust(connection)

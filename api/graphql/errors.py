@@ -94,7 +94,9 @@ def refused_credentials(error: CredentialsIncomplete, field: str) -> UserError:
 
 
 OUT_OF_REACH: Final = "The database is out of reach. Nothing was changed that you weren't told of; try again."
-_IN_THE_WAY: Final = "Something else changed the same at that moment. Nothing was changed by this request; try again."
+_IN_THE_WAY: Final = (
+    "Something else changed the same just then. Nothing was changed that you weren't told of; try again."
+)
 
 
 class MaskUnexpected(MaskErrors):

@@ -184,8 +184,11 @@ class GraphQLView(GraphQL[Context, None]):
 
     async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData | list[GraphQLRequestData]:
         data = await super().parse_http_body(request)
-        if isinstance(data, GraphQLRequestData) and not isinstance(data.operation_name, str | None):
-            raise HTTPException(400, "`operationName` must be a string or null, if provided.")
+        if isinstance(data, GraphQLRequestData):
+            if not isinstance(data.operation_name, str | None):
+                raise HTTPException(400, "`operationName` must be a string or null, if provided.")
+            if request.method == "GET":
+                data.protocol = "http"  # an answer, and no stream, whatever is accepted
         return data
 
     def parse_query_params(self, params: QueryParams) -> dict[str, Any]:

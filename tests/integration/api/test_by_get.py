@@ -56,7 +56,7 @@ async def test_what_changes_something_needs_post(http: httpx2.AsyncClient) -> No
         {"query": NAMED, "operationName": "c"},
         {"query": "subscription { accountHealthChanged { id } }"},
     ):
-        for accept in (JSON, RESPONSE_JSON, "*/*"):
+        for accept in (JSON, RESPONSE_JSON, "*/*", "text/event-stream", 'multipart/mixed;subscriptionSpec="1.0"'):
             response = await http.get("/graphql", params=params, headers={"accept": accept})
             assert (response.status_code, codes(response)) == (405, ["METHOD_NOT_ALLOWED"]), params
             assert response.headers["allow"] == "POST, GET"
