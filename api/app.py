@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.at_once import ByPath
 from api.auth import Authenticator
 from api.bodies import BodyTooSlow, in_time
 from api.config import ApiConfig
@@ -29,7 +30,7 @@ from workers import jobs
 from workers.jobs import Jobs
 
 
-def create_app(config: ApiConfig) -> ASGIApp:
+def create_app(config: ApiConfig) -> "Application":
     """The application; connections open when it starts and close when it ends."""
     limits = config.limits
     timeout = round(limits.statement_seconds * 1000)
@@ -87,27 +88,37 @@ def create_app(config: ApiConfig) -> ASGIApp:
         lifespan=lifespan,
     )
 
-    door = Door(pages, graphql, "/graphql", cross_origin=bool(config.allowed_origins))
+    return Application(graphql, webhooks, pages)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+
+class Application:
+    """`at_once` is for servers that know of it (see api.at_once); what it leaves comes by ASGI, and so may all."""
+
+    def __init__(self, graphql: GraphQLView, webhooks: WebhookEndpoint, pages: ASGIApp) -> None:
+        config = graphql.services.config
+        self._graphql = graphql
+        self._webhooks = webhooks
+        self._pages = pages
+        self._body_seconds = config.limits.body_seconds
+        self.at_once: ByPath = {b"/graphql": Door(graphql, cross_origin=bool(config.allowed_origins))}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             # A frame of Starlette's around a socket would be kept for as long as it is open.
             is_ours = scope["type"] == "websocket" and scope["path"] == "/graphql"
             sending = _without_traceback(send) if scope["type"] == "lifespan" else send
-            await (graphql.sockets if is_ours else pages)(scope, receive, sending)
+            await (self._graphql.sockets if is_ours else self._pages)(scope, receive, sending)
             return
-        receive = in_time(receive, limits.body_seconds)
+        receive = in_time(receive, self._body_seconds)
         if scope["path"].startswith("/webhooks/"):
-            await webhooks(scope, receive, send)
-        elif wait := _too_soon(services, scope):
-            await pages({**scope, "carepost.wait": wait}, receive, send)
-        else:
-            try:
-                await door(scope, receive, send)
-            except BodyTooSlow:
-                await _TOO_SLOW(scope, receive, send)
-
-    return app
+            await self._webhooks(scope, receive, send)
+            return
+        if wait := _too_soon(self._graphql.services, scope):
+            scope = {**scope, "carepost.wait": wait}
+        try:
+            await self._pages(scope, receive, send)
+        except BodyTooSlow:
+            await _TOO_SLOW(scope, receive, send)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

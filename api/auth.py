@@ -58,12 +58,18 @@ class Authenticator:
         self._keys = KeySet(sign_in.jwks_url) if sign_in.jwks_url else None
         self._remembered: dict[str, tuple[Principal, float]] = {}
 
-    async def authenticate(self, authorization: str | None) -> Principal:
-        """The principal of an `Authorization` header's value; raises `Unauthenticated` and
-        `SignInUnavailable`."""
+    def remembered(self, authorization: str | None) -> Principal | None:
+        """The principal of an `Authorization` header's value that was verified a moment ago."""
         known = self._remembered.get(authorization) if authorization else None
         if known is not None and time.time() < known[0].expires_at and time.monotonic() < known[1]:
             return known[0]
+        return None
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """The principal of an `Authorization` header's value; raises `Unauthenticated` and
+        `SignInUnavailable`."""
+        if (known := self.remembered(authorization)) is not None:
+            return known
         principal = await self._verified(authorization)
         if len(self._remembered) >= _REMEMBERED:
             self._remembered.clear()

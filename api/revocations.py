@@ -28,6 +28,9 @@ class _Revoked:
     everybody: float
     read_at: float
 
+    def is_fresh(self) -> bool:
+        return time.monotonic() < self.read_at + REMEMBER
+
     def holds(self, principal: Principal) -> bool:
         issued_at = principal.issued_at if principal.issued_at is not None else float("-inf")
         return principal.token_id not in self.token_ids and issued_at >= max(
@@ -42,10 +45,15 @@ class Revocations:
         self._database = database
         self._known: dict[PracticeId, _Revoked] = {}
 
+    def is_known_to_hold(self, principal: Principal) -> bool:
+        """Whether what was read in the last seconds revokes it not."""
+        known = self._known.get(principal.practice_id)
+        return known is not None and known.is_fresh() and known.holds(principal)
+
     async def check(self, principal: Principal) -> None:
         """Raises `Unauthenticated` for a token that was revoked. Without the database what was known before counts."""
         known = self._known.get(principal.practice_id)
-        if known is None or time.monotonic() >= known.read_at + REMEMBER:
+        if known is None or not known.is_fresh():
             known = await self._read(principal.practice_id, known)
         if not known.holds(principal):
             raise Unauthenticated("The token was revoked; sign in again.")

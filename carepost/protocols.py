@@ -6,11 +6,13 @@ from typing import ClassVar
 
 import orjson
 from uvicorn._types import ASGISendEvent
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from carepost.at_once import AnsweringAtOnce
 
-class Http(HttpToolsProtocol):
+
+class Http(AnsweringAtOnce):
     """Gives up a head (the request line and headers) that is longer or slower than any client's, and trailers that are:
     uvicorn would wait for them, and keep them, without end. Who says nothing at all is left without a word; between
     requests uvicorn's own timeout holds."""

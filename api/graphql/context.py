@@ -68,11 +68,15 @@ class Services:
         self.rates = Rates(config.limits.requests_per_second)
         self._practices: dict[PracticeId, tuple[Practice, float]] = {}
 
+    def known_practice(self, practice_id: PracticeId) -> Practice | None:
+        """The practice, where it was read in the last minute."""
+        known = self._practices.get(practice_id)
+        return known[0] if known is not None and time.monotonic() < known[1] else None
+
     async def practice(self, practice_id: PracticeId) -> Practice:
         """The practice, remembered for a minute; raises `Unauthenticated` when there is none."""
-        known = self._practices.get(practice_id)
-        if known is not None and time.monotonic() < known[1]:
-            return known[0]
+        if (known := self.known_practice(practice_id)) is not None:
+            return known
         practice = await practices.find_practice(self.database.app, practice_id)
         if practice is None:
             raise Unauthenticated("The token names a practice that is not here.")

@@ -117,9 +117,7 @@ class GraphQLView(GraphQL[Context, None]):
                 return self._not_by(request, "By GET only queries are answered. Send this by POST.")
             return _refusal(request, error.status_code, error.reason, "BAD_REQUEST")
         except Exception as error:  # noqa: BLE001 - the last resort: masked, with an id
-            error_id = uuid4().hex[:12]
-            _log.exception("unexpected error", error_id=error_id, error=type(error).__name__, exc_info=False)
-            return _refusal(request, 500, f"Something went wrong on our side: {error_id}", "INTERNAL_ERROR")
+            return _refusal(request, 500, unexpected(error), "INTERNAL_ERROR")
         if response.media_type == _JSON and _prefers_response_json(request):
             # The specification's own media type tells by the status whether anything was executed.
             response.headers["content-type"] = json_type(request.headers["accept"])
@@ -174,6 +172,16 @@ class GraphQLView(GraphQL[Context, None]):
             if not await self.services.revocations.still_holds(principal):
                 break
         end.reschedule(asyncio.get_running_loop().time())
+
+    def signed_in(self, authorization: str) -> Context | None:
+        """The context of who signed in a moment ago; None for whom `sign_in` would have to ask."""
+        principal = self._authenticator.remembered(authorization)
+        if principal is None:
+            return None
+        practice = self.services.known_practice(principal.practice_id)
+        if practice is None or not self.services.revocations.is_known_to_hold(principal):
+            return None
+        return Context(self.services, principal, practice)
 
     async def sign_in(self, context: Context, authorization: str | None) -> None:
         """Raises `Unauthenticated` and `SignInUnavailable`."""
@@ -233,6 +241,18 @@ def json_type(accept: str) -> str:
     return f"{_RESPONSE_JSON}; charset=utf-8" if _RESPONSE_JSON in accept else _JSON
 
 
+def refusal(message: str, code: str) -> bytes:
+    """The body of an answer to what wasn't executed."""
+    return orjson.dumps({"errors": [{"message": message, "extensions": {"code": code}}]})
+
+
+def unexpected(error: Exception) -> str:
+    """Logs an error that nobody foresaw; gives the message that names it to the client."""
+    error_id = uuid4().hex[:12]
+    _log.error("unexpected error", error_id=error_id, error=type(error).__name__)
+    return f"Something went wrong on our side: {error_id}"
+
+
 def _is_opened_by_a_person(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "") and "query" not in request.query_params
 
@@ -267,6 +287,5 @@ def _prefers_response_json(request: Request) -> bool:
 
 
 def _refusal(request: Request, status: int, message: str, code: str) -> Response:
-    body = orjson.dumps({"errors": [{"message": message, "extensions": {"code": code}}]})
     media_type = _RESPONSE_JSON if _prefers_response_json(request) else _JSON
-    return Response(body, status_code=status, media_type=media_type)
+    return Response(refusal(message, code), status_code=status, media_type=media_type)

@@ -200,6 +200,7 @@ async def serving_app(app: Any, http: type[Http] = Http) -> AsyncIterator[str]:
         ws=Socket,
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         lifespan="on",
         timeout_graceful_shutdown=2,
     )

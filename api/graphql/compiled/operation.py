@@ -8,6 +8,7 @@ from graphql import (
     DocumentNode,
     ExecutionResult,
     FragmentDefinitionNode,
+    GraphQLError,
     Node,
     OperationDefinitionNode,
     OperationType,
@@ -15,6 +16,7 @@ from graphql import (
     Visitor,
     visit,
 )
+from graphql.execution.values import VariableValues
 from strawberry.schema import Schema
 
 from api.graphql.compiled.objects import ObjectPlan
@@ -57,19 +59,28 @@ class CompiledOperation:
     ) -> Run | None:
         """A run with these variables; None when they are refused: graphql-core tells why."""
         variables = self._variables.coerced(given or {})
-        return None if variables is None else Run(variables, context, root, extensions, native=native)
+        if variables is None:
+            return None
+        try:
+            plan = self._plan(variables)
+        except GraphQLError:  # a @skip or @include that is told neither
+            return None
+        return Run(plan, variables, context, root, extensions, native=native)
 
     async def finish(self, run: Run) -> ExecutionResult:
         """The answer. `data` holds datetimes where the run is native."""
-        choice = tuple(run.variables.coerced.get(name) for name in self._choosing)
+        [data] = await run.plan.write(run, Place(), [run.root])
+        return ExecutionResult(None if data is NULLED else data, run.errors())
+
+    def _plan(self, variables: VariableValues) -> ObjectPlan:
+        choice = tuple(variables.coerced.get(name) for name in self._choosing)
         plan = self._plans.get(choice)
         if plan is None:
             if len(self._plans) >= _MOST_CHOICES:
                 self._plans.clear()
-            plan = Planner(self._schema, self._operation, self._fragments, run.variables).root()
+            plan = Planner(self._schema, self._operation, self._fragments, variables).root()
             self._plans[choice] = plan
-        [data] = await plan.write(run, Place(), [run.root])
-        return ExecutionResult(None if data is NULLED else data, run.errors())
+        return plan
 
 
 def _operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode:

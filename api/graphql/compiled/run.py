@@ -1,12 +1,15 @@
 """One run of an operation, with the errors it met."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from graphql import FieldNode, GraphQLError, located_error
 from graphql.execution.values import VariableValues
 
 from api.graphql.compiled.places import Place, Trail
+
+if TYPE_CHECKING:
+    from api.graphql.compiled.objects import ObjectPlan
 
 
 class _Nulled:
@@ -22,10 +25,11 @@ NULLED: Final = _Nulled()
 class Run:
     """`native` is for orjson: datetimes stay what they are, and what is written already may be fragments."""
 
-    __slots__ = ("context", "extensions", "failures", "native", "reading", "root", "variables")
+    __slots__ = ("context", "extensions", "failures", "native", "plan", "reading", "root", "variables")
 
     def __init__(
         self,
+        plan: "ObjectPlan",
         variables: VariableValues,
         context: Any = None,
         root: Any = None,
@@ -33,6 +37,7 @@ class Run:
         *,
         native: bool = False,
     ) -> None:
+        self.plan = plan
         self.variables = variables
         self.context = context
         self.root = root

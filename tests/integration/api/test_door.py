@@ -16,6 +16,7 @@ from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from api import auth
+from api.at_once import Answering
 from api.config import SignIn
 from api.graphql import door
 from api.graphql.ids import global_id
@@ -41,14 +42,14 @@ class Passed:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        answered = door.Door._answer
+        begun = door.Door._begun
 
-        async def count(*arguments: Any) -> bytes | None:
-            found = await answered(*arguments)
+        def count(*arguments: Any) -> Answering | None:
+            found = begun(*arguments)
             self.count += found is not None
             return found
 
-        monkeypatch.setattr(door.Door, "_answer", count)
+        monkeypatch.setattr(door.Door, "_begun", count)
 
 
 @pytest.fixture
