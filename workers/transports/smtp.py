@@ -203,7 +203,8 @@ async def _greet(client: aiosmtplib.SMTP) -> None:
 
 
 async def _hand_over(client: aiosmtplib.SMTP, parcel: _Parcel) -> Answer:
-    """MAIL, RCPT and DATA (RFC 5321 section 3.3), step by step, to know whether the content had left."""
+    """MAIL, RCPT and DATA (RFC 5321 section 3.3), step by step, to know whether the content had left. The steps have no
+    times of their own, each a timer and a future: `send` bounds them all."""
     email = parcel.email
     needs_utf8 = not (email.sender.email.isascii() and email.recipient.email.isascii())
     if needs_utf8 and not client.supports_extension("SMTPUTF8"):
@@ -215,6 +216,9 @@ async def _hand_over(client: aiosmtplib.SMTP, parcel: _Parcel) -> Answer:
     try:
         await _name(client, b"MAIL", b"FROM:", email.sender.email, encoding, options)
         await _name(client, b"RCPT", b"TO:", email.recipient.email, encoding)
+        go_on = await client.execute_command(b"DATA", timeout=None)
+        if go_on.code != 354:
+            raise aiosmtplib.SMTPResponseException(go_on.code, go_on.message)
     except aiosmtplib.SMTPResponseException as error:
         if error.code == 421:
             # The channel closes (RFC 5321 section 3.8): idle for too long, or enough emails for one connection.
@@ -224,11 +228,11 @@ async def _hand_over(client: aiosmtplib.SMTP, parcel: _Parcel) -> Answer:
         raise TransportUnavailable(_unreachable(error)) from error
     parcel.left = True
     try:
-        reply = await client.data(parcel.content)
-    except aiosmtplib.SMTPResponseException as error:
-        return await _reset(client, error)
+        reply = await _give(client, parcel.content)
     except (aiosmtplib.SMTPException, OSError) as error:
         raise TransportAmbiguous(_unreachable(error)) from error
+    if reply.code != 250:
+        return await _reset(client, aiosmtplib.SMTPResponseException(reply.code, reply.message))
     return Accepted(None, one_line(f"{reply.code} {reply.message}"))
 
 
@@ -239,10 +243,26 @@ async def _name(
     text and parse it; ours were checked when they were stored, which saves a seventh of an email's time."""
     path = f"<{address}>" if _BARE.fullmatch(address) else quote_address(address)
     response = await client.execute_command(
-        verb, word + path.encode(encoding), *(option.encode("ascii") for option in options)
+        verb, word + path.encode(encoding), *(option.encode("ascii") for option in options), timeout=None
     )
     if response.code not in {250, 251}:
         raise aiosmtplib.SMTPResponseException(response.code, response.message)
+
+
+async def _give(client: aiosmtplib.SMTP, content: bytes) -> aiosmtplib.SMTPResponse:
+    """The content, once the server has asked for it. aiosmtplib's own way looks at each line for its end and for a
+    dot; ours end as they should, and dots are seldom (RFC 5321 section 4.5.2)."""
+    protocol = client.protocol
+    if protocol is None:
+        raise aiosmtplib.SMTPServerDisconnected("Connection lost")
+    protocol.write(as_data(content))
+    return await protocol.read_response()
+
+
+def as_data(content: bytes) -> bytes:
+    """What `mail.mime.render` gives, as it goes over the wire: dots doubled where a line begins with one, and the end
+    of it."""
+    return (content.replace(b"\r\n.", b"\r\n..") if b"\n." in content else content) + b".\r\n"
 
 
 async def _reset(client: aiosmtplib.SMTP, error: aiosmtplib.SMTPResponseException) -> Answer:

@@ -10,12 +10,16 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from aiosmtplib.protocol import PERIOD_REGEX, normalize_message_line_endings
+from hypothesis import given
+from hypothesis import strategies as st
 
 from api.graphql.ids import read_global_id
 from carepost.sandbox import smtp
 from db.practices import Practice
 from mail.ids import MessageId
 from mail.message import Address, Email
+from mail.mime import render
 from mail.providers.base import Accepted
 from mail.servers import Security, SmtpServer
 from mail.status import AccountKind
@@ -25,7 +29,7 @@ from tests.support.stack import LOOPBACK, Stack, until
 from workers.errors import TransportAmbiguous, TransportUnavailable
 from workers.transports.http import HttpTransport
 from workers.transports.outgoing import Outgoing
-from workers.transports.smtp import SmtpTransport
+from workers.transports.smtp import SmtpTransport, as_data
 
 SOON = timedelta(seconds=1)
 """Before the second attempt: long enough for what stands between the two to be seen."""
@@ -173,6 +177,39 @@ async def test_what_arrives_is_what_was_written(desk: Desk) -> None:
     assert content(arrived, "plain").rstrip("\n") == text.rstrip("\n")
     assert content(arrived, "html").rstrip("\n") == html
     assert max(map(len, base64.b64decode(mail["raw"]).splitlines())) <= 998  # RFC 5322 section 2.1.1
+
+
+async def test_lines_that_begin_with_a_dot_arrive_with_it(desk: Desk) -> None:
+    _, server = await desk.stack.smtp(desk.practice)
+    await desk.stack.worker()
+    await make_patient(desk.stack.database, desk.practice)
+    text = ".one\n..two\n\n.\n" + "w" * 75 + "\n" + "soft breaks " * 20 + ". . .\n."
+    nodes = (await desk.client("{ patients { nodes { id } } }"))["patients"]["nodes"]
+    answer = await desk.client(SEND, input={"patientId": nodes[0]["id"], "subject": "Dots", "text": text})
+    _, key = read_global_id(answer["sendMessage"]["message"]["id"]) or ("", "")
+    await desk.reaches(key, "SENT")
+    [mail] = await received(server)
+    assert content(parsed(mail), "plain").rstrip("\n") == text
+
+
+@given(
+    text=st.lists(st.sampled_from([".", "..", "a", "\n", "\r\n", "\r", "é", "血", "=" * 80, "a." * 60])).map("".join),
+    html=st.none() | st.sampled_from([".", "<p>\n.\n</p>", "<p>é</p>\n..\n"]),
+    subject=st.sampled_from([".", "Dots.", "血" * 60]),
+)
+def test_what_goes_over_the_wire_is_what_aiosmtplib_makes_of_it(text: str, html: str | None, subject: str) -> None:
+    content = render(
+        Email(
+            id=MessageId(UUID(int=1)),
+            sender=Address("hello@northgate.example"),
+            recipient=Address("pat@mail.example", ". Pat"),
+            subject=subject,
+            text=text,
+            html=html,
+            date=datetime(2026, 3, 1, tzinfo=UTC),
+        )
+    )
+    assert as_data(content) == PERIOD_REGEX.sub(b"..", normalize_message_line_endings(content)) + b".\r\n"
 
 
 async def test_an_address_beyond_ascii_goes_out_where_the_server_can_take_it(desk: Desk) -> None:
