@@ -231,9 +231,13 @@ async def _hand_over(client: aiosmtplib.SMTP, parcel: _Parcel) -> Answer:
         reply = await _give(client, parcel.content)
     except (aiosmtplib.SMTPException, OSError) as error:
         raise TransportAmbiguous(_unreachable(error)) from error
-    if reply.code != 250:
-        return await _reset(client, aiosmtplib.SMTPResponseException(reply.code, reply.message))
-    return Accepted(None, one_line(f"{reply.code} {reply.message}"))
+    # Its first digit says what it means (RFC 5321 section 4.2.1).
+    if 200 <= reply.code < 300:
+        return Accepted(None, one_line(f"{reply.code} {reply.message}"))
+    said = aiosmtplib.SMTPResponseException(reply.code, reply.message)
+    if 400 <= reply.code < 600:
+        return await _reset(client, said)
+    raise TransportAmbiguous(_failure(said))
 
 
 async def _name(
@@ -272,8 +276,9 @@ async def _reset(client: aiosmtplib.SMTP, error: aiosmtplib.SMTPResponseExceptio
     except (aiosmtplib.SMTPException, OSError):
         client.close()
     failure = _failure(error)
-    # 421 closes the channel and 4yz may pass (RFC 5321 section 4.2.1); 535 and the like were caught at login.
-    return TryAgain(failure) if 400 <= error.code < 500 else Refused(failure)
+    # 421 closes the channel and 4yz may pass (RFC 5321 section 4.2.1); 535 and the like were caught at login. What is
+    # no answer at all refuses nothing for good.
+    return Refused(failure) if 500 <= error.code < 600 else TryAgain(failure)
 
 
 def _tls_context(server: SmtpServer) -> ssl.SSLContext:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import email
 import email.policy
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from db.practices import Practice
 from mail.ids import MessageId
 from mail.message import Address, Email
 from mail.mime import render
-from mail.providers.base import Accepted
+from mail.providers.base import Accepted, Refused, TryAgain
 from mail.servers import Security, SmtpServer
 from mail.status import AccountKind
 from tests.integration.workers.sending import OFTEN, Desk, kinds, received
@@ -177,6 +178,68 @@ async def test_what_arrives_is_what_was_written(desk: Desk) -> None:
     assert content(arrived, "plain").rstrip("\n") == text.rstrip("\n")
     assert content(arrived, "html").rstrip("\n") == html
     assert max(map(len, base64.b64decode(mail["raw"]).splitlines())) <= 998  # RFC 5322 section 2.1.1
+
+
+@pytest.mark.parametrize(
+    ("at", "reply", "outcome"),
+    [
+        (b"RCPT", b"550 5.1.1 nobody", Refused),
+        (b"RCPT", b"450 4.2.1 later", TryAgain),
+        (b"RCPT", b"what?", TryAgain),
+        (b"RCPT", b"421 4.7.0 too many", TransportUnavailable),
+        (b"DATA", b"554 5.5.1 no", Refused),
+        (b"DATA", b"451 4.3.0 later", TryAgain),
+        (b"DATA", b"421 4.3.2 closing", TransportUnavailable),
+        (b"DATA", None, TransportUnavailable),
+        (b".", b"250 2.0.0 taken", Accepted),
+        (b".", b"251 2.0.0 taken", Accepted),
+        (b".", b"550 5.7.1 spam", Refused),
+        (b".", b"452 4.3.1 full", TryAgain),
+        (b".", b"354 go on", TransportAmbiguous),
+        (b".", b"what?", TransportAmbiguous),
+        (b".", None, TransportAmbiguous),
+    ],
+)
+async def test_each_answer_at_each_step_is_taken_for_what_it_says(
+    at: bytes, reply: bytes | None, outcome: type
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            writer.write(b"220 odd\r\n")
+            while (line := (await reader.readline()).rstrip()) and not line.startswith(b"QUIT"):
+                if line == b"DATA" and at != b"DATA":
+                    writer.write(b"354 go on\r\n")
+                    await reader.readuntil(b"\r\n.\r\n")
+                    line = b"."
+                if not line.startswith(at):
+                    writer.write(b"250 ok\r\n")
+                elif reply is None:
+                    return
+                else:
+                    writer.write(reply + b"\r\n")
+
+    email = Email(
+        id=MessageId(uuid4()),
+        sender=Address("hello@northgate.example"),
+        recipient=Address("pat@mail.example"),
+        subject="Your results",
+        text="Please call us.",
+        date=datetime.now(UTC),
+    )
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with (
+        listening,
+        HttpTransport(Outgoing(LOOPBACK)) as http,
+        SmtpTransport(http, Outgoing(LOOPBACK)) as transport,
+    ):
+        try:
+            answer: object = await transport.send(
+                SmtpServer("127.0.0.1", port, Security.NONE), email, within=timedelta(seconds=20)
+            )
+        except (TransportAmbiguous, TransportUnavailable) as error:
+            answer = error
+        assert type(answer) is outcome
 
 
 async def test_lines_that_begin_with_a_dot_arrive_with_it(desk: Desk) -> None:
