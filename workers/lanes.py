@@ -258,10 +258,7 @@ class _Lane:
         self._learn(is_down=attempted.is_down, pause=attempted.pause, over=attempted.ending.due_at is None)
         if attempted.ending.due_at is not None:
             self._look_again(attempted.ending.due_at - ready.claim.now())
-        more_to_come = (bool(self._tasks) and len(self._tasks) > 1) or any(self._ready)
-        self._lanes.outcomes.add(
-            Ended(attempted.ending, attempted.refusal, self._written), more_to_come=bool(more_to_come)
-        )
+        self._lanes.outcomes.add(Ended(attempted.ending, attempted.refusal, self._written))
 
     def _written(self) -> None:
         self._unwritten -= 1

@@ -1,4 +1,5 @@
-"""Writes what came of attempts: those that end within a few milliseconds of each other by one transaction.
+"""Writes what came of attempts, each as soon as it can be: those that end while others are written by one transaction.
+A worker that is killed leaves what it hasn't written as emails that may have been sent.
 
 While Postgres is away or too busy they are kept and tried again: an email whose outcome is forgotten is sent once more.
 """
@@ -19,8 +20,6 @@ from db.pool import Connection, Database
 from mail.ids import PracticeId
 from workers.jobs import Jobs
 
-_TOGETHER: Final = 0.005
-"""Seconds that an outcome waits for those of other attempts that are under way; a lone one waits for nothing."""
 _AT_MOST: Final = 100
 _PAUSE: Final = 0.2
 _KEPT: Final = 600.0
@@ -48,15 +47,15 @@ class Outcomes:
         self._writers: set[asyncio.Task[None]] = set()
         self._stuck: set[PracticeId] = set()
 
-    def add(self, ended: Ended, *, more_to_come: bool) -> None:
-        """Has an outcome written; with `more_to_come` it may wait a moment for others."""
+    def add(self, ended: Ended) -> None:
+        """Has an outcome written."""
         practice_id = ended.ending.claim.practice_id
         waiting = self._waiting.get(practice_id)
         if waiting is not None:
             waiting.append(ended)
             return
         self._waiting[practice_id] = [ended]
-        writer = asyncio.create_task(self._write_all(practice_id, patient=more_to_come))
+        writer = asyncio.create_task(self._write_all(practice_id))
         self._writers.add(writer)
         writer.add_done_callback(self._writers.discard)
 
@@ -74,10 +73,8 @@ class Outcomes:
             for writer in self._writers:
                 writer.cancel()
 
-    async def _write_all(self, practice_id: PracticeId, *, patient: bool) -> None:
+    async def _write_all(self, practice_id: PracticeId) -> None:
         while self._waiting[practice_id]:
-            if patient and len(self._waiting[practice_id]) < _AT_MOST:
-                await asyncio.sleep(_TOGETHER)
             batch = self._waiting[practice_id][:_AT_MOST]
             del self._waiting[practice_id][:_AT_MOST]
             if not await self._write_patiently(practice_id, batch) and len(batch) > 1:

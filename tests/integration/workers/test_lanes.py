@@ -282,7 +282,7 @@ async def test_an_outcome_whose_row_somebody_holds_waits_for_it_and_holds_up_no_
             await somebody.execute("SELECT FROM message WHERE id = $1 FOR UPDATE", held)
             for claimed in claims:
                 done = partial(written.append, claimed.message_id)
-                outcomes.add(Ended(accepted(claimed), None, done), more_to_come=True)
+                outcomes.add(Ended(accepted(claimed), None, done))
             await until(stuck)
             assert await count(stack, practice, f"verdict = 'queued' AND id = '{held}'") == 1
         await outcomes.drain()
