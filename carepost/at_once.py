@@ -115,7 +115,12 @@ class _Cycle:
 
     async def run_asgi(self, app: object) -> None:
         protocol = self._protocol
-        status, content_type, body = await self._answering()
+        try:
+            status, content_type, body = await self._answering()
+        except Exception:
+            protocol.logger.exception("no answer was made at once")
+            protocol.transport.close()
+            return
         if protocol.flow.write_paused and not self.disconnected:
             await protocol.flow.drain()
         if self.disconnected:

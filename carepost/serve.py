@@ -6,10 +6,11 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from api.app import create_app
 from carepost.config import Settings
@@ -18,9 +19,14 @@ from carepost.supervised import LISTENER, listen, on_end_of_stdin
 
 
 def serve_api(settings: Settings) -> None:
-    """Serves until SIGTERM, SIGINT, or the end of a supervisor's pipe."""
+    """Serves the API until SIGTERM, SIGINT, or the end of a supervisor's pipe."""
+    serve(create_app(settings.api()), lambda: _listener(settings))
+
+
+def serve(app: ASGIApp, listening: Callable[[], socket.socket]) -> None:
+    """The same for any application; `listening` gives the socket once it has been made."""
     config = uvicorn.Config(
-        create_app(settings.api()),
+        app,
         loop="uvloop",
         http=Http,
         ws=Socket,
@@ -40,7 +46,7 @@ def serve_api(settings: Settings) -> None:
         server.should_exit = True
 
     on_end_of_stdin(leave)
-    with _listener(settings) as listener:
+    with listening() as listener:
         server.run(sockets=[listener])
 
 

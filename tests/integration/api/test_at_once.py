@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.at_once import Answer, Answering, Headers
+from api.at_once import Answer, Answering, ByPath, Headers
 from carepost.protocols import Http
 from tests.support.stack import PATIENCE, serving_app
 
@@ -50,7 +50,7 @@ class App:
         self.by_asgi = self.begun = self.ended = 0
         self.go_on = asyncio.Event()
         self.go_on.set()
-        self.at_once = {b"/now": self.take}
+        self.at_once: ByPath = {b"/now": self.take}
 
     def take(self, headers: Headers, body: bytes) -> Answering | None:
         return partial(self.answer, body) if body.startswith(b"now") or not body else None
@@ -119,7 +119,7 @@ async def told(url: str, pieces: Sequence[bytes]) -> bytes:
                 async with asyncio.timeout(0.05):
                     while Watched.last.transport.is_closing() is False and Watched.last.received < sent:
                         await asyncio.sleep(0)
-        return re.sub(rb"date: [^\r]*\r\n", b"", await reader.read())
+        return re.sub(rb"(?i)date: [^\r]*\r\n", b"", await reader.read())
 
 
 POSTS = st.builds(
@@ -157,6 +157,10 @@ async def test_the_answers_are_those_of_asgi(requests: list[bytes], last: bytes,
     async with serving_app(app, Watched) as one, serving_app(plain, Watched) as other:
         assert await told(one, pieces) == await told(other, pieces)
     assert plain.begun == 0
+
+
+async def fail() -> Answer:
+    raise ValueError("no answer")
 
 
 @pytest.fixture
@@ -219,6 +223,14 @@ async def test_who_is_gone_before_the_answer_gets_none_and_harms_nobody(
         assert not gone.cycle.response_complete
     assert app.begun == app.ended
     assert [record for record in caplog.records if record.levelname != "INFO"] == []
+
+
+async def test_without_an_answer_the_connection_ends(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    app.at_once = {b"/now": lambda headers, body: fail}
+    async with serving_app(app, Watched) as url, connection(url) as (reader, writer):
+        writer.write(post(b"now"))
+        assert await reader.read() == b""
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 async def test_told_to_stop_a_request_that_is_held_is_answered_and_is_the_last(app: App) -> None:
