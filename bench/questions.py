@@ -143,7 +143,7 @@ def ask_peer(document: str) -> Ask:
 
 
 def ask_bare(patient: Patient) -> str:
-    return post(f"/{patient.practice_id}/{patient.patient_id}", b"", {})
+    return post("/tab", json.dumps([str(patient.practice_id), str(patient.patient_id)]).encode(), {})
 
 
 def _graphql(document: str, variables: Mapping[str, object], token: str) -> str:

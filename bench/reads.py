@@ -33,6 +33,7 @@ _POSTGRAPHILE: Final = "PostGraphile with RLS"
 _OWNER: Final = "PostGraphile without"
 _YOGA: Final = "Yoga with DataLoader"
 _BARE: Final = "Bare rows to JSON"
+_OWN: Final = "Carepost's rows to JSON"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ def _tab() -> _Read:
         _STOCK: (_STOCK, ask_carepost(document)),
         _OWNER: (_OWNER, ask_peer(questions.POSTGRAPHILE_TAB)),
         _BARE: (_BARE, ask_bare),
+        _OWN: (_OWN, ask_bare),
     }
     return _Read("Messages tab: a patient and 25 messages", asks, [Goal(3, _POSTGRAPHILE), Goal(0.7, _BARE)])
 
@@ -165,7 +167,8 @@ async def _serving(servers: Servers, names: set[str]) -> AsyncIterator[Mapping[s
         _POSTGRAPHILE: (lambda: prepare_peer("postgraphile"), signed),
         _OWNER: (lambda: prepare_peer("postgraphile"), peer),
         _YOGA: (lambda: prepare_peer("yoga"), signed),
-        _BARE: (lambda: [sys.executable, "-m", "bench.peers.bare"], servers.environment),
+        _BARE: (lambda: [sys.executable, "-m", "bench.peers.bare", "plain"], servers.environment),
+        _OWN: (lambda: [sys.executable, "-m", "bench.peers.bare", "own"], servers.environment),
     }
     async with contextlib.AsyncExitStack() as stack:
         found = {}

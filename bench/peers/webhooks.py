@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from api.addresses import read_account_token
 from api.bodies import read_body
-from bench.peers.bare import serve
+from bench.peers.bare import serve_peer
 from bench.world import SECRET_KEY
 from db.accounts import find_webhook_secrets
 from db.ids import uuid7
@@ -81,7 +81,7 @@ def main() -> None:
             yield
 
     route = Route("/webhooks/{provider}/{account}", endpoint.__call__, methods=["POST"])
-    serve(Starlette(routes=[route], lifespan=lifespan))
+    serve_peer(Starlette(routes=[route], lifespan=lifespan))
 
 
 if __name__ == "__main__":

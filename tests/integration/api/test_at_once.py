@@ -210,7 +210,7 @@ async def test_who_is_gone_before_the_answer_gets_none_and_harms_nobody(
             while not app.begun:
                 await asyncio.sleep(0)
         gone = Watched.last
-        while gone.parser is not None:
+        while gone in gone.connections:
             await asyncio.sleep(0)
         async with connection(url) as (_, writer):
             writer.write(post(b"now") * 3)
