@@ -55,7 +55,9 @@ def _tab() -> _Read:
         _BARE: (_BARE, ask_bare),
         _OWN: (_OWN, ask_bare),
     }
-    return _Read("Messages tab: a patient and 25 messages", asks, [Goal(3, _POSTGRAPHILE), Goal(0.7, _BARE)])
+    return _Read(
+        "Messages tab: a patient and 25 messages", asks, [Goal(3, _POSTGRAPHILE), Goal(0.7, _BARE), Goal(0.7, _OWN)]
+    )
 
 
 def _left() -> _Read:
