@@ -1,5 +1,6 @@
 -- A search looks at the next patients before it goes by the keys, since what many have is found there. What none of the
 -- first 32 has is hardly anything that many have: then it goes by the keys at once, instead of looking at 200 in vain.
+-- And by every third key, which together have all letters of the text: whom they find is looked at in any case.
 
 CREATE OR REPLACE FUNCTION patients_like(
     practice uuid, sought text, after uuid, most integer, near integer DEFAULT 200, few integer DEFAULT 5000)
@@ -47,7 +48,8 @@ BEGIN
             CASE WHEN length(key) < 3 THEN ':*' ELSE '' END), ' & ')
         INTO keys
         FROM (SELECT substr(text_sought, place, 3) AS key
-            FROM generate_series(1, greatest(least(length(text_sought), 32) - 2, 1)) AS place) k;
+            FROM (SELECT generate_series(1, greatest(least(length(text_sought), 32) - 2, 1), 3) AS place
+                UNION SELECT greatest(least(length(text_sought), 32) - 2, 1)) AS places) k;
     SELECT count(*), array_agg(c.id ORDER BY c.lower_name, c.id) FILTER (
             WHERE (c.lower_name, c.id) > (after_name, after_id)
             AND (strpos(c.lower_name, text_sought) > 0 OR strpos(c.lower_email, text_sought) > 0))
