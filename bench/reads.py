@@ -33,7 +33,7 @@ _POSTGRAPHILE: Final = "PostGraphile with RLS"
 _OWNER: Final = "PostGraphile without"
 _YOGA: Final = "Yoga with DataLoader"
 _BARE: Final = "Bare rows to JSON"
-_OWN: Final = "Carepost's rows to JSON"
+_OWN: Final = "Its rows to JSON, no GraphQL"
 
 
 @dataclass(frozen=True, slots=True)
