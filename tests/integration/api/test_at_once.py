@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, Final
@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from api.at_once import Answer, Answering, ByPath, Headers
 from carepost.protocols import Http
-from tests.support.stack import PATIENCE, serving_app
+from tests.support.raw import connection, live
+from tests.support.stack import serving_app
 
 LARGE: Final = 1 << 20
 
@@ -63,11 +64,8 @@ class App:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            while True:
-                message = await receive()
-                await send({"type": message["type"] + ".complete"})
-                if message["type"] == "lifespan.shutdown":
-                    return
+            await live(receive, send)
+            return
         self.by_asgi += 1
         body, more = b"", True
         while more:
@@ -80,16 +78,6 @@ class App:
         headers = [(b"content-length", str(len(text)).encode()), (b"content-type", b"text/plain")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": text})
-
-
-@contextlib.asynccontextmanager
-async def connection(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-    try:
-        async with asyncio.timeout(PATIENCE):
-            yield reader, writer
-    finally:
-        writer.transport.abort()
 
 
 async def until_read(length: int) -> None:

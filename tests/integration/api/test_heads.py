@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from carepost.protocols import Http
-from tests.support.stack import PATIENCE, serving_app
+from tests.support.raw import connection, live
+from tests.support.stack import serving_app
 
 READ = 1 << 18
 """The most that one read brings."""
@@ -31,11 +32,8 @@ class Hasty(Http):
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     """Reads the whole body and answers with its length; /never it begins to answer and doesn't end."""
     if scope["type"] == "lifespan":
-        while True:
-            message = await receive()
-            await send({"type": message["type"] + ".complete"})
-            if message["type"] == "lifespan.shutdown":
-                return
+        await live(receive, send)
+        return
     if scope["path"] == "/never":
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await asyncio.Event().wait()
@@ -53,16 +51,6 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 async def url() -> AsyncIterator[str]:
     async with serving_app(echo, Hasty) as url:
         yield url
-
-
-@contextlib.asynccontextmanager
-async def connection(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-    try:
-        async with asyncio.timeout(PATIENCE):
-            yield reader, writer
-    finally:
-        writer.transport.abort()
 
 
 async def pour(writer: asyncio.StreamWriter, piece: bytes) -> int:
