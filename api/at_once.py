@@ -1,7 +1,7 @@
 """What an application can answer from a head and a body alone, before it is asked as ASGI has it.
 
-ASGI costs a seventh of an answer of 17 KB: a scope, a cycle of messages, two of them for an answer. An application that has
-`at_once` says by path what may come without, and a server that knows of it (see carepost.at_once) asks there first.
+ASGI costs a seventh of an answer of 17 KB: a scope, a cycle of messages, two of them for an answer. An application that
+has `at_once` says by path what may come without, and a server that knows of it (see carepost.at_once) asks there first.
 Whatever isn't taken there comes by ASGI, as if nothing had been asked.
 """
 
