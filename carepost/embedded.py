@@ -15,7 +15,11 @@ import threading
 import types
 import warnings
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
+
+_LEAST_BUFFERS: Final = 128
+"""Megabytes; Postgres' own default."""
+_MOST_BUFFERS: Final = 1024
 
 
 class EmbeddedServers:
@@ -66,7 +70,8 @@ class EmbeddedServers:
 
     def _configure(self, data: Path) -> None:
         """Sizes for one machine; a test's server needs no durability."""
-        lines = ["max_connections = 200", "shared_buffers = '128MB'", "max_locks_per_transaction = 256"]
+        buffers = shared_buffers(_memory()) if self._durable else _LEAST_BUFFERS
+        lines = ["max_connections = 200", f"shared_buffers = '{buffers}MB'", "max_locks_per_transaction = 256"]
         if not self._durable:
             lines += ["fsync = off", "synchronous_commit = off", "full_page_writes = off"]
         with (data / "postgresql.auto.conf").open("a") as file:
@@ -92,6 +97,22 @@ class EmbeddedServers:
                 if attempt == 9:
                     raise
         self.redis_url = f"redis://127.0.0.1:{port}/0"
+
+
+def shared_buffers(memory: int) -> int:
+    """Megabytes in which Postgres keeps what it read, for a machine with so many bytes of memory: an eighth of them,
+    since Carepost and whatever else runs there need theirs. It takes up what it uses."""
+    return max(_LEAST_BUFFERS, min(memory // 8 >> 20, _MOST_BUFFERS))
+
+
+def _memory() -> int:
+    """Bytes of the machine, or of the control group that this runs in, where that has fewer (cgroup v2)."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return machine
+    return min(machine, int(limit)) if limit.isdigit() else machine
 
 
 def _free_port() -> int:
