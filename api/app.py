@@ -8,7 +8,7 @@ from typing import Final
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +18,7 @@ from api.bodies import BodyTooSlow, in_time
 from api.config import ApiConfig
 from api.graphql.context import Services
 from api.graphql.door import Door
+from api.graphql.errors import error_body
 from api.graphql.view import GraphQLView
 from api.health import Metrics, Readiness, healthz
 from api.live import LiveHub
@@ -129,8 +130,8 @@ async def _end(task: asyncio.Task[None]) -> None:
         await asyncio.wait({task}, timeout=0.1)
 
 
-_TOO_SLOW: Final = JSONResponse(
-    {"errors": [{"message": "The request came too slowly.", "extensions": {"code": "REQUEST_TIMEOUT"}}]}, 408
+_TOO_SLOW: Final = Response(
+    error_body("The request came too slowly.", "REQUEST_TIMEOUT"), 408, media_type="application/json"
 )
 
 

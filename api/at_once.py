@@ -13,6 +13,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Answer(NamedTuple):
+    """`content_type` is the header's value."""
+
     status: int
     content_type: bytes
     body: bytes

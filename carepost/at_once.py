@@ -14,7 +14,9 @@ class AnsweringAtOnce(HttpToolsProtocol):
     here is one of its cycles, and waits its turn among them."""
 
     hold_bytes: ClassVar = 64 << 10
+    """Of a body; a query is shorter."""
     hold_seconds: ClassVar = 1.0
+    """That a body may come after its head; mostly both are there at once."""
 
     _by_path: ByPath = {}  # noqa: RUF012 - of an application without any
     _at_once: AtOnce | None = None

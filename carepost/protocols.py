@@ -4,11 +4,11 @@ from asyncio import TimerHandle, Transport
 from http import HTTPStatus
 from typing import ClassVar
 
-import orjson
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from api.graphql.errors import error_body
 from carepost.at_once import AnsweringAtOnce
 
 
@@ -83,7 +83,7 @@ class Http(AnsweringAtOnce):
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
         code = "REQUEST_TIMEOUT" if status is HTTPStatus.REQUEST_TIMEOUT else "REQUEST_TOO_LARGE"
-        body = orjson.dumps({"errors": [{"message": message, "extensions": {"code": code}}]})
+        body = error_body(message, code)
         # Not in the middle of another answer; there is no cycle before the first request.
         if getattr(self.cycle, "response_complete", True):
             self.transport.write(

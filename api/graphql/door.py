@@ -14,12 +14,10 @@ import structlog
 from api.at_once import Answer, Answering, Headers
 from api.graphql.compiled.operation import CompiledOperation
 from api.graphql.compiled.run import Run
-from api.graphql.errors import MaskUnexpected
-from api.graphql.view import GraphQLView, encode, json_type, refusal, unexpected
+from api.graphql.errors import MaskUnexpected, error_body
+from api.graphql.view import GraphQLView, encode, json_type, unexpected
 from api.rates import token_key
 
-_LONGEST: Final = 64 << 10
-"""Bytes of a body; documents that are remembered are shorter."""
 _log = structlog.get_logger("carepost.graphql")
 
 
@@ -28,8 +26,9 @@ class Door:
 
     def __init__(self, view: GraphQLView, *, cross_origin: bool) -> None:
         self._view = view
+        self._longest = view.services.config.limits.body_bytes
         # What answers other origins adds headers of its own.
-        self._read = {b"authorization", b"accept", b"content-type", b"content-length"}
+        self._read = {b"authorization", b"accept", b"content-type"}
         self._others = {b"content-encoding", b"origin"} if cross_origin else {b"content-encoding"}
 
     def __call__(self, headers: Headers, body: bytes) -> Answering | None:
@@ -42,7 +41,7 @@ class Door:
 
     def _begun(self, headers: Headers, body: bytes) -> Answering | None:
         found = self._headers(headers)
-        if found is None:
+        if found is None or len(body) > self._longest:
             return None
         try:
             asked = orjson.loads(body)
@@ -78,14 +77,10 @@ class Door:
                 found[name] = value
             elif name in others:
                 return None
-        length = found.get(b"content-length", b"")
         plain = (
             b"authorization" in found
             and _is_json(found.get(b"content-type", b""))
             and not _may_stream(found.get(b"accept", b""))
-            and len(length) < 6
-            and length.isdigit()
-            and int(length) <= _LONGEST
         )
         return found if plain else None
 
@@ -102,7 +97,7 @@ async def _answer(operation: CompiledOperation, run: Run, content_type: bytes) -
         shown = MaskUnexpected().shown(result.errors)
         return Answer(200, content_type, encode({"data": result.data, "errors": [error.formatted for error in shown]}))
     except Exception as error:  # noqa: BLE001 - the last resort, as it is the view's
-        return Answer(500, content_type, refusal(unexpected(error), "INTERNAL_ERROR"))
+        return Answer(500, content_type, error_body(unexpected(error), "INTERNAL_ERROR"))
 
 
 @lru_cache(64)

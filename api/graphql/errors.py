@@ -11,6 +11,7 @@ from typing import Final
 from uuid import uuid4
 
 import asyncpg
+import orjson
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
@@ -91,6 +92,11 @@ def refused_email(error: InvalidEmail) -> UserError:
 
 def refused_credentials(error: CredentialsIncomplete, field: str) -> UserError:
     return UserError(field=f"{field}.{error.field}", message=str(error), code=ErrorCode.INVALID_VALUE)
+
+
+def error_body(message: str, code: str) -> bytes:
+    """The body of an answer to what wasn't executed, in JSON."""
+    return orjson.dumps({"errors": [{"message": message, "extensions": {"code": code}}]})
 
 
 OUT_OF_REACH: Final = "The database is out of reach. Nothing was changed that you weren't told of; try again."

@@ -35,7 +35,7 @@ from strawberry.types.execution import ExecutionResult, PreExecutionError
 from api.auth import Authenticator, Principal, SignInUnavailable, Unauthenticated
 from api.bodies import BodyTooLarge, BodyTooSlow, read_body
 from api.graphql.context import Context, Services
-from api.graphql.errors import OUT_OF_REACH
+from api.graphql.errors import OUT_OF_REACH, error_body
 from api.graphql.schema import Schema, build_schema
 from api.graphql.socket import Sockets
 from api.revocations import REMEMBER
@@ -241,11 +241,6 @@ def json_type(accept: str) -> str:
     return f"{_RESPONSE_JSON}; charset=utf-8" if _RESPONSE_JSON in accept else _JSON
 
 
-def refusal(message: str, code: str) -> bytes:
-    """The body of an answer to what wasn't executed."""
-    return orjson.dumps({"errors": [{"message": message, "extensions": {"code": code}}]})
-
-
 def unexpected(error: Exception) -> str:
     """Logs an error that nobody foresaw; gives the message that names it to the client."""
     error_id = uuid4().hex[:12]
@@ -288,4 +283,4 @@ def _prefers_response_json(request: Request) -> bool:
 
 def _refusal(request: Request, status: int, message: str, code: str) -> Response:
     media_type = _RESPONSE_JSON if _prefers_response_json(request) else _JSON
-    return Response(refusal(message, code), status_code=status, media_type=media_type)
+    return Response(error_body(message, code), status_code=status, media_type=media_type)

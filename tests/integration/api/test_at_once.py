@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, Final
@@ -21,15 +21,17 @@ LARGE: Final = 1 << 20
 
 
 class Watched(Http):
-    """Keeps what it was last, and how much it has read."""
+    """Keeps what it was last, how many there were, and how much it has read."""
 
     hold_seconds = 60.0
     last: "Watched"
+    count = 0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.received = 0
         Watched.last = self
+        Watched.count += 1
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -80,8 +82,18 @@ class App:
         await send({"type": "http.response.body", "body": text})
 
 
+@contextlib.asynccontextmanager
+async def connected(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection, once it is the server's last."""
+    before = Watched.count
+    async with connection(url) as both:
+        while Watched.count == before:
+            await asyncio.sleep(0)
+        yield both
+
+
 async def until_read(length: int) -> None:
-    while getattr(Watched, "last", None) is None or Watched.last.received < length:
+    while Watched.last.received < length:
         await asyncio.sleep(0)
 
 
@@ -96,7 +108,7 @@ def post(body: bytes, *lines: bytes, path: bytes = b"/now", version: bytes = b"1
 
 async def told(url: str, pieces: Sequence[bytes]) -> bytes:
     """All that is answered until the connection ends."""
-    async with connection(url) as (reader, writer):
+    async with connected(url) as (reader, writer):
         sent = 0
         for piece in pieces:
             writer.write(piece)
@@ -105,7 +117,7 @@ async def told(url: str, pieces: Sequence[bytes]) -> bytes:
             # A piece is one that the server reads by itself.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.05):
-                    while Watched.last.transport.is_closing() is False and Watched.last.received < sent:
+                    while not Watched.last.transport.is_closing() and Watched.last.received < sent:
                         await asyncio.sleep(0)
         return re.sub(rb"(?i)date: [^\r]*\r\n", b"", await reader.read())
 
@@ -158,7 +170,7 @@ async def app() -> App:
 
 async def test_one_that_comes_in_pieces_is_answered_at_once_too(app: App) -> None:
     whole = post(b"now")
-    async with serving_app(app, Watched) as url, connection(url) as (reader, writer):
+    async with serving_app(app, Watched) as url, connected(url) as (reader, writer):
         for place in range(len(whole)):
             writer.write(whole[place : place + 1])
             await until_read(place + 1)
@@ -167,7 +179,7 @@ async def test_one_that_comes_in_pieces_is_answered_at_once_too(app: App) -> Non
 
 
 async def test_a_body_that_does_not_come_is_waited_for_by_the_application(app: App) -> None:
-    async with serving_app(app, Hasty) as url, connection(url) as (reader, writer):
+    async with serving_app(app, Hasty) as url, connected(url) as (reader, writer):
         writer.write(post(b"now")[:-1])
         while not app.by_asgi:
             await asyncio.sleep(0.001)
@@ -180,7 +192,7 @@ async def test_a_body_that_does_not_come_is_waited_for_by_the_application(app: A
 
 
 async def test_a_long_body_is_not_kept(app: App) -> None:
-    async with serving_app(app, Watched) as url, connection(url) as (reader, writer):
+    async with serving_app(app, Watched) as url, connected(url) as (reader, writer):
         body = b"now" + b"a" * (2 * Http.hold_bytes)
         writer.write(post(body))
         await reader.readuntil(b"%d: " % len(body))
@@ -193,19 +205,19 @@ async def test_who_is_gone_before_the_answer_gets_none_and_harms_nobody(
 ) -> None:
     app.go_on.clear()
     async with serving_app(app, Watched) as url:
-        async with connection(url) as (_, writer):
+        async with connected(url) as (_, writer):
             writer.write(post(b"now"))
             while not app.begun:
                 await asyncio.sleep(0)
         gone = Watched.last
         while gone in gone.connections:
             await asyncio.sleep(0)
-        async with connection(url) as (_, writer):
+        async with connected(url) as (_, writer):
             writer.write(post(b"now") * 3)
             while app.begun < 2:
                 await asyncio.sleep(0)
         app.go_on.set()
-        async with connection(url) as (reader, writer):
+        async with connected(url) as (reader, writer):
             writer.write(post(b"now"))
             await reader.readuntil(b"3: now")
         assert not gone.cycle.response_complete
@@ -215,14 +227,14 @@ async def test_who_is_gone_before_the_answer_gets_none_and_harms_nobody(
 
 async def test_without_an_answer_the_connection_ends(app: App, caplog: pytest.LogCaptureFixture) -> None:
     app.at_once = {b"/now": lambda headers, body: fail}
-    async with serving_app(app, Watched) as url, connection(url) as (reader, writer):
+    async with serving_app(app, Watched) as url, connected(url) as (reader, writer):
         writer.write(post(b"now"))
         assert await reader.read() == b""
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 async def test_told_to_stop_a_request_that_is_held_is_answered_and_is_the_last(app: App) -> None:
-    async with serving_app(app, Watched) as url, connection(url) as (reader, writer):
+    async with serving_app(app, Watched) as url, connected(url) as (reader, writer):
         writer.write(post(b"now")[:-1])
         await until_read(len(post(b"now")) - 1)
         Watched.last.shutdown()
@@ -232,7 +244,7 @@ async def test_told_to_stop_a_request_that_is_held_is_answered_and_is_the_last(a
 
 
 async def test_who_reads_slowly_has_one_answer_made_after_the_other(app: App) -> None:
-    async with serving_app(app, Watched) as url, connection(url) as (reader, writer):
+    async with serving_app(app, Watched) as url, connected(url) as (reader, writer):
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(post(b"now large") * 40)
         await until_read(1)

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 
@@ -14,6 +15,7 @@ from db.accounts import Account
 from db.patients import Patient
 from db.practices import Practice
 from mail.ids import MessageId
+from mail.message import Address, Email
 from mail.status import AccountKind
 from tests.support.practice import make_account, make_message, make_patient
 from tests.support.stack import GraphQLClient, Stack, until
@@ -24,6 +26,18 @@ READ = """query ($id: ID!) { message(id: $id) {
 } }"""
 OFTEN = timedelta(seconds=0.1)
 """Between the sweeper's rounds, where a test doesn't enqueue."""
+
+
+def an_email(recipient: str = "pat@mail.example") -> Email:
+    """For those who hand it to a transport by themselves."""
+    return Email(
+        id=MessageId(uuid4()),
+        sender=Address("hello@northgate.example"),
+        recipient=Address(recipient),
+        subject="Your results",
+        text="Please call us.",
+        date=datetime.now(UTC),
+    )
 
 
 class Desk:

@@ -5,20 +5,17 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from mail.failure import FailureKind
-from mail.ids import MessageId
-from mail.message import Address, Email
 from mail.providers.base import HttpRequest
 from mail.servers import Security, SmtpServer
 from mail.status import AccountKind
-from tests.integration.workers.sending import OFTEN, Desk
+from tests.integration.workers.sending import OFTEN, Desk, an_email
 from tests.support.stack import LOOPBACK
 from workers.errors import TransportAmbiguous, TransportRefused, TransportUnavailable
 from workers.transports.http import HttpTransport
@@ -109,17 +106,6 @@ def resolving(*answers: Sequence[str]) -> Callable[..., Any]:
     return getaddrinfo
 
 
-def email() -> Email:
-    return Email(
-        id=MessageId(uuid4()),
-        sender=Address("hello@northgate.example"),
-        recipient=Address("pat@mail.example"),
-        subject="Your results",
-        text="Please call us.",
-        date=datetime.now(UTC),
-    )
-
-
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "2130706433", "0x7f000001", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0"]
 )
@@ -129,7 +115,7 @@ async def test_no_connection_leaves_for_this_machine_however_it_is_written(host:
             await http.send(HttpRequest("GET", f"http://{host}:{listener.port}/", {}, b""))
         server = SmtpServer(host.strip("[]"), listener.port, Security.NONE)
         with pytest.raises((TransportRefused, TransportUnavailable)):
-            await smtp.send(server, email(), within=timedelta(seconds=5))
+            await smtp.send(server, an_email(), within=timedelta(seconds=5))
     assert listener.came == 0
 
 
@@ -146,7 +132,7 @@ async def test_a_name_that_resolves_to_this_machine_is_refused_with_what_to_do(
         assert "CAREPOST_ALLOWED_NETWORKS" in refused.value.failure.reason
         server = SmtpServer("mx.example", listener.port, Security.NONE)
         with pytest.raises(TransportRefused):
-            await smtp.send(server, email(), within=timedelta(seconds=5))
+            await smtp.send(server, an_email(), within=timedelta(seconds=5))
         # One good address among the answers is no cover for a bad one.
         monkeypatch.setattr(loop, "getaddrinfo", resolving(["8.8.8.8", "127.0.0.1"]))
         with pytest.raises(TransportRefused):

@@ -8,7 +8,7 @@ import email.policy
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from aiosmtplib.protocol import PERIOD_REGEX, normalize_message_line_endings
@@ -24,7 +24,7 @@ from mail.mime import render
 from mail.providers.base import Accepted, Refused, TryAgain
 from mail.servers import Security, SmtpServer
 from mail.status import AccountKind
-from tests.integration.workers.sending import OFTEN, Desk, kinds, received
+from tests.integration.workers.sending import OFTEN, Desk, an_email, kinds, received
 from tests.support.practice import make_patient
 from tests.support.stack import LOOPBACK, Stack, until
 from workers.errors import TransportAmbiguous, TransportUnavailable
@@ -126,29 +126,21 @@ async def test_time_that_runs_out_while_waiting_for_a_turn_is_no_reason_to_fear_
 ) -> None:
     monkeypatch.setattr("workers.transports.smtp.CONNECTIONS_PER_SERVER", 1)
 
-    def to(recipient: str) -> Email:
-        return Email(
-            id=MessageId(uuid4()),
-            sender=Address("hello@northgate.example"),
-            recipient=Address(recipient),
-            subject="Your results",
-            text="Please call us.",
-            date=datetime.now(UTC),
-        )
-
     async with (
         smtp.running(smtp.SmtpOptions(slow_seconds=0.6)) as running,
         HttpTransport(Outgoing(LOOPBACK)) as http,
         SmtpTransport(http, Outgoing(LOOPBACK)) as transport,
     ):
         server = SmtpServer(running.host, running.port, Security.NONE)
-        slow = asyncio.create_task(transport.send(server, to("slow@sandbox.example"), within=timedelta(seconds=20)))
+        slow = asyncio.create_task(
+            transport.send(server, an_email("slow@sandbox.example"), within=timedelta(seconds=20))
+        )
         await asyncio.sleep(0)  # it takes the one connection that there is
         with pytest.raises(TransportUnavailable):
-            await transport.send(server, to("pat@mail.example"), within=timedelta(seconds=0.1))
+            await transport.send(server, an_email("pat@mail.example"), within=timedelta(seconds=0.1))
         assert isinstance(await slow, Accepted)
         with pytest.raises(TransportAmbiguous):
-            await transport.send(server, to("slow@sandbox.example"), within=timedelta(seconds=0.3))
+            await transport.send(server, an_email("slow@sandbox.example"), within=timedelta(seconds=0.3))
         assert await received(running, "pat@mail.example") == []
 
 
@@ -218,14 +210,6 @@ async def test_each_answer_at_each_step_is_taken_for_what_it_says(
                 else:
                     writer.write(reply + b"\r\n")
 
-    email = Email(
-        id=MessageId(uuid4()),
-        sender=Address("hello@northgate.example"),
-        recipient=Address("pat@mail.example"),
-        subject="Your results",
-        text="Please call us.",
-        date=datetime.now(UTC),
-    )
     listening = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
     async with (
@@ -235,7 +219,7 @@ async def test_each_answer_at_each_step_is_taken_for_what_it_says(
     ):
         try:
             answer: object = await transport.send(
-                SmtpServer("127.0.0.1", port, Security.NONE), email, within=timedelta(seconds=20)
+                SmtpServer("127.0.0.1", port, Security.NONE), an_email(), within=timedelta(seconds=20)
             )
         except (TransportAmbiguous, TransportUnavailable) as error:
             answer = error
