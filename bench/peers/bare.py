@@ -18,8 +18,7 @@ import asyncpg
 import orjson
 
 from api.at_once import Answer, Answering, ByPath, Headers
-from carepost.serve import serve
-from carepost.supervised import listen
+from bench.peers.serving import serve_peer
 from db.lists import PATIENT_AT, list_messages_of
 from db.messages import MessageFilter
 from db.pool import TENANT, Database, Pool, PoolSize
@@ -127,11 +126,6 @@ async def _open(url: str) -> Pool:
 
 async def _no_reset(connection: object) -> None:
     return None
-
-
-def serve_peer(app: Any) -> None:
-    """As `carepost api` serves, on PORT."""
-    serve(app, lambda: listen("127.0.0.1", int(os.environ["PORT"])))
 
 
 if __name__ == "__main__":

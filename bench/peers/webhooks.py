@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from api.addresses import read_account_token
 from api.bodies import read_body
-from bench.peers.bare import serve_peer
+from bench.peers.serving import serve_peer
 from bench.world import SECRET_KEY
 from db.accounts import find_webhook_secrets
 from db.ids import uuid7
