@@ -3,14 +3,35 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from db.pool import Connection, Pool
-from db.sums import bring_forward, sum_up, update_health
+from db.sums import SUM_UP, SUM_UP_FAILURES, Recipient, bring_forward, update_health
 from mail.event import Event, EventSource
 from mail.failure import Failure
 from mail.ids import MessageId, PracticeId
 from mail.status import believed_at
+
+_INSERT: Final = (
+    "INSERT INTO message_event (practice_id, message_id, dedupe_key, kind, verdict, machine, occurred_at, "
+    "received_at, source, detail, delivery_id, place, reader{into}) "
+    "SELECT $1, n.message_id, n.dedupe_key, n.kind::event_kind, n.verdict::verdict, n.machine, n.occurred_at, "
+    "n.received_at, n.source::event_source, n.detail, n.delivery_id, n.place, n.reader{read} "
+    "FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::timestamptz[], $8::timestamptz[], "
+    "$9::text[], $10::text[], $11::uuid[], $12::integer[], $13::integer[]{of}) "
+    "AS n(message_id, dedupe_key, kind, verdict, machine, occurred_at, received_at, source, detail, delivery_id, "
+    "place, reader{named}) ON CONFLICT DO NOTHING RETURNING *"
+)
+_INSERT_PLAIN: Final = _INSERT.format(into="", read="", of="", named="")
+_INSERT_FAILURES: Final = _INSERT.format(
+    into=", failure_kind, failure_smtp_code, failure_enhanced_code, failure_reason",
+    read=", n.failure_kind::failure_kind, n.smtp_code, n.enhanced_code, n.reason",
+    of=", $14::text[], $15::integer[], $16::text[], $17::text[]",
+    named=", failure_kind, smtp_code, enhanced_code, reason",
+)
+_APPEND: Final = f"WITH fresh AS ({_INSERT_PLAIN}), {SUM_UP} SELECT message_id FROM fresh"
+_APPEND_FAILURES: Final = f"WITH fresh AS ({_INSERT_FAILURES}), {SUM_UP_FAILURES} SELECT message_id FROM fresh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,49 +77,43 @@ async def append_events(connection: Connection, practice_id: PracticeId, matched
     """
     if not matched:
         return Appended(0, set())
-    await lock_messages(connection, practice_id, [entry.message_id for entry in matched])
+    recipients = await lock_messages(connection, practice_id, [entry.message_id for entry in matched])
     matched = await _without_known(connection, practice_id, matched)
-    inserted = await connection.fetch(
-        "INSERT INTO message_event (practice_id, message_id, dedupe_key, kind, verdict, machine, occurred_at, "
-        "received_at, source, detail, failure_kind, failure_smtp_code, failure_enhanced_code, failure_reason, "
-        "delivery_id, place, reader) "
-        "SELECT $1, n.message_id, n.dedupe_key, n.kind::event_kind, n.verdict::verdict, n.machine, n.occurred_at, "
-        "n.received_at, n.source::event_source, n.detail, n.failure_kind::failure_kind, n.smtp_code, n.enhanced_code, "
-        "n.reason, n.delivery_id, n.place, n.reader FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], "
-        "$6::boolean[], $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::integer[], "
-        "$13::text[], $14::text[], $15::uuid[], $16::integer[], $17::integer[]) "
-        "AS n(message_id, dedupe_key, kind, verdict, machine, occurred_at, received_at, source, detail, failure_kind, "
-        "smtp_code, enhanced_code, reason, delivery_id, place, reader) "
-        "ON CONFLICT DO NOTHING RETURNING message_id, dedupe_key",
-        practice_id,
+    failures = [entry.event.failure for entry in matched]
+    columns: list[Sequence[object]] = [
         [entry.message_id for entry in matched],
         *event_columns([entry.event for entry in matched]),
         [entry.received_at for entry in matched],
         [entry.source.value for entry in matched],
         [entry.event.detail for entry in matched],
-        *failure_columns([entry.event.failure for entry in matched]),
         [entry.delivery_id for entry in matched],
         [entry.event.place for entry in matched],
         [entry.reader for entry in matched],
-    )
-    fresh = {(row["message_id"], row["dedupe_key"]) for row in inserted}
-    changed = {MessageId(message_id) for message_id, _ in fresh}
-    if changed:
-        await sum_up(connection, practice_id, sorted(changed))
-    if len(fresh) < len(matched):
+    ]
+    if any(failures):
+        inserted = await connection.fetch(_APPEND_FAILURES, practice_id, *columns, *failure_columns(failures))
+    else:
+        inserted = await connection.fetch(_APPEND, practice_id, *columns)
+    changed = {MessageId(row["message_id"]) for row in inserted}
+    if len(inserted) < len(matched):
         early = [entry for entry in matched if entry.believed_at < entry.event.occurred_at]
         changed |= await bring_forward(connection, practice_id, early) if early else set()
-    await update_health(connection, practice_id, matched)
-    return Appended(len(fresh), changed)
+    await update_health(connection, practice_id, matched, recipients)
+    return Appended(len(inserted), changed)
 
 
-async def lock_messages(connection: Connection, practice_id: PracticeId, message_ids: Sequence[UUID]) -> None:
-    """Locks messages in the order of their ids: before anything else of theirs, as everybody does."""
-    await connection.execute(
-        "SELECT FROM message WHERE practice_id = $1 AND id = ANY($2::uuid[]) ORDER BY id FOR NO KEY UPDATE",
+async def lock_messages(
+    connection: Connection, practice_id: PracticeId, message_ids: Sequence[UUID]
+) -> dict[MessageId, Recipient]:
+    """Locks messages in the order of their ids: before anything else of theirs, as everybody does. Returns whom each
+    went to."""
+    rows = await connection.fetch(
+        "SELECT id, patient_id, recipient FROM message WHERE practice_id = $1 AND id = ANY($2::uuid[]) "
+        "ORDER BY id FOR NO KEY UPDATE",
         practice_id,
         message_ids,
     )
+    return {row["id"]: Recipient(row["patient_id"], row["recipient"]) for row in rows}
 
 
 async def _without_known(

@@ -1,15 +1,24 @@
 """What a message and its patient's address say of the evidence: maxima, minima and ORs over it."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
-from uuid import UUID
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from db.pool import Connection
-from mail.health import health_of
-from mail.ids import MessageId, PracticeId
+from mail.health import EmailHealth, health_of
+from mail.ids import MessageId, PatientId, PracticeId
 
 if TYPE_CHECKING:
     from db.events import Matched
+
+_HEALTHS: Final = tuple(EmailHealth)
+
+
+class Recipient(NamedTuple):
+    """Whom a message went to, and at which address."""
+
+    patient_id: PatientId
+    address: str
 
 
 _FIRSTS: Final = """
@@ -28,55 +37,56 @@ _LOWERED: Final = """
     delivered_at = LEAST(m.delivered_at, e.delivered_at),
     opened_at = LEAST(m.opened_at, e.opened_at),
     returned_at = LEAST(m.returned_at, e.returned_at)"""
+_FAILURE: Final = ("failure_kind", "failure_smtp_code", "failure_enhanced_code", "failure_reason")
+_OF_FRESH: Final = f"""
+    SELECT message_id,
+        max(verdict) AS verdict,
+        {_FIRSTS},
+        bool_or(kind = 'attempt_deferred') AS attempt_failed,
+        bool_or(kind = 'attempt_ambiguous') AS ambiguous,
+        bool_or(kind = 'deferred') AS deferred,
+        bool_or(machine) AS machine_opened,
+        bool_or(kind = 'complained') AS complained,
+        bool_or(kind = 'unsubscribed') AS unsubscribed
+    FROM (SELECT message_id, verdict, kind, machine, believed_at(occurred_at, received_at) AS at FROM fresh) believed
+    GROUP BY message_id"""
+_RAISED: Final = f"""
+    verdict = GREATEST(m.verdict, e.verdict),
+    {_LOWERED},
+    attempt_failed = m.attempt_failed OR e.attempt_failed,
+    ambiguous = m.ambiguous OR e.ambiguous,
+    deferred = m.deferred OR e.deferred,
+    machine_opened = m.machine_opened OR e.machine_opened,
+    complained = m.complained OR e.complained,
+    unsubscribed = m.unsubscribed OR e.unsubscribed,
+    due_at = CASE WHEN e.verdict > 'queued' THEN NULL ELSE m.due_at END,
+    changed_xid = pg_current_xact_id()"""
 
+# The failure shown is the one of the greatest verdict; among equals the latest, then by key.
+_WORST_FIRST: Final = "verdict DESC, occurred_at DESC, dedupe_key"
+_WORST: Final = f"""
+    SELECT w.message_id, f.* FROM (
+        SELECT DISTINCT ON (message_id) message_id, verdict, occurred_at, dedupe_key, {", ".join(_FAILURE)}
+        FROM fresh WHERE failure_kind IS NOT NULL ORDER BY message_id, {_WORST_FIRST}
+    ) w CROSS JOIN LATERAL (
+        SELECT {", ".join(_FAILURE)} FROM (
+            SELECT w.verdict, w.occurred_at, w.dedupe_key, {", ".join(f"w.{column}" for column in _FAILURE)}
+            UNION ALL SELECT verdict, occurred_at, dedupe_key, {", ".join(_FAILURE)} FROM message_event
+            WHERE practice_id = $1 AND message_id = w.message_id AND failure_kind IS NOT NULL
+        ) known ORDER BY {_WORST_FIRST} LIMIT 1
+    ) f"""
+_SHOWN: Final = ", ".join(
+    f"{column} = CASE WHEN f.message_id IS NULL THEN m.{column} ELSE f.{column} END" for column in _FAILURE
+)
 
-async def sum_up(connection: Connection, practice_id: PracticeId, message_ids: Sequence[MessageId]) -> None:
-    """Sets what a message row says of its events: maxima, minima and ORs, never lowered.
-
-    The failure shown is the one of the greatest verdict; among equals the latest, then by key.
-    """
-    await connection.execute(
-        f"""
-        UPDATE message m SET
-            verdict = GREATEST(m.verdict, e.verdict),
-            {_LOWERED},
-            attempt_failed = m.attempt_failed OR e.attempt_failed,
-            ambiguous = m.ambiguous OR e.ambiguous,
-            deferred = m.deferred OR e.deferred,
-            machine_opened = m.machine_opened OR e.machine_opened,
-            complained = m.complained OR e.complained,
-            unsubscribed = m.unsubscribed OR e.unsubscribed,
-            failure_kind = f.failure_kind,
-            failure_smtp_code = f.failure_smtp_code,
-            failure_enhanced_code = f.failure_enhanced_code,
-            failure_reason = f.failure_reason,
-            due_at = CASE WHEN e.verdict > 'queued' THEN NULL ELSE m.due_at END,
-            changed_xid = pg_current_xact_id()
-        FROM (
-            SELECT message_id,
-                max(verdict) AS verdict,
-                {_FIRSTS},
-                bool_or(kind = 'attempt_deferred') AS attempt_failed,
-                bool_or(kind = 'attempt_ambiguous') AS ambiguous,
-                bool_or(kind = 'deferred') AS deferred,
-                bool_or(machine) AS machine_opened,
-                bool_or(kind = 'complained') AS complained,
-                bool_or(kind = 'unsubscribed') AS unsubscribed
-            FROM (
-                SELECT message_id, verdict, kind, machine, believed_at(occurred_at, received_at) AS at
-                FROM message_event WHERE practice_id = $1 AND message_id = ANY($2::uuid[])
-            ) believed GROUP BY message_id
-        ) e
-        LEFT JOIN LATERAL (
-            SELECT failure_kind, failure_smtp_code, failure_enhanced_code, failure_reason
-            FROM message_event WHERE practice_id = $1 AND message_id = e.message_id AND failure_kind IS NOT NULL
-            ORDER BY verdict DESC, occurred_at DESC, dedupe_key LIMIT 1
-        ) f ON true
-        WHERE m.practice_id = $1 AND m.id = e.message_id
-        """,
-        practice_id,
-        message_ids,
-    )
+SUM_UP: Final = f"""summed AS (
+    UPDATE message m SET {_RAISED} FROM ({_OF_FRESH}) e WHERE m.practice_id = $1 AND m.id = e.message_id)"""
+"""The part of a statement that sums up on their messages, as maxima, minima and ORs, what `fresh` has: the rows of
+`message_event` that the same statement appends. What stood there before needn't be read for it."""
+SUM_UP_FAILURES: Final = f"""summed AS (
+    UPDATE message m SET {_RAISED}, {_SHOWN} FROM ({_OF_FRESH}) e LEFT JOIN ({_WORST}) f USING (message_id)
+    WHERE m.practice_id = $1 AND m.id = message_id)"""
+"""The same where some of `fresh` tell of a failure."""
 
 
 async def bring_forward(connection: Connection, practice_id: PracticeId, copies: Sequence["Matched"]) -> set[MessageId]:
@@ -106,42 +116,44 @@ async def bring_forward(connection: Connection, practice_id: PracticeId, copies:
     return {MessageId(row["id"]) for row in rows}
 
 
-async def update_health(connection: Connection, practice_id: PracticeId, told: Sequence["Matched"]) -> None:
+async def update_health(
+    connection: Connection,
+    practice_id: PracticeId,
+    told: Sequence["Matched"],
+    recipients: Mapping[MessageId, Recipient],
+) -> None:
     """Sets the health of the patients' addresses; the latest event wins, of several at one time the worst, and only
     for the address it is about. The rows are locked in the order of their ids, as those of the messages are."""
-    telling = [
-        (entry.message_id, entry.believed_at, health.value)
-        for entry in told
-        if not entry.event.machine and (health := health_of(entry.event.kind, entry.event.failure)) is not None
-    ]
-    if not telling:
+    latest: dict[Recipient, tuple[datetime, int]] = {}
+    for entry in told:
+        if entry.event.machine or (health := health_of(entry.event.kind, entry.event.failure)) is None:
+            continue
+        recipient, said = recipients[entry.message_id], (entry.believed_at, _HEALTHS.index(health))
+        latest[recipient] = max(said, latest.get(recipient, said))
+    if not latest:
         return
     # In a statement of its own: one that locks rows and then updates them can wait in a circle with others that do the
     # same, where foreign keys hold the row too.
-    await lock_patients(connection, practice_id, [message_id for message_id, _, _ in telling])
+    await lock_patients(connection, practice_id, latest)
     await connection.execute(
         """
-        WITH said AS MATERIALIZED (
-            SELECT DISTINCT ON (m.patient_id, m.recipient) m.patient_id, m.recipient, n.at, n.health::email_health
-            FROM unnest($2::uuid[], $3::timestamptz[], $4::text[]) AS n(message_id, at, health)
-            JOIN message m ON m.practice_id = $1 AND m.id = n.message_id
-            ORDER BY m.patient_id, m.recipient, n.at DESC, n.health::email_health DESC
-        )
-        UPDATE patient p SET email_health = n.health, email_health_at = n.at
-        FROM said n
-        WHERE p.practice_id = $1 AND p.id = n.patient_id AND p.email = n.recipient
-            AND (p.email_health_at IS NULL OR (p.email_health_at, p.email_health) < (n.at, n.health))
+        UPDATE patient p SET email_health = n.health::email_health, email_health_at = n.at
+        FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::text[]) AS n(id, address, at, health)
+        WHERE p.practice_id = $1 AND p.id = n.id AND p.email = n.address
+            AND (p.email_health_at IS NULL OR (p.email_health_at, p.email_health) < (n.at, n.health::email_health))
         """,
         practice_id,
-        *(list(column) for column in zip(*telling, strict=True)),
+        [recipient.patient_id for recipient in latest],
+        [recipient.address for recipient in latest],
+        [at for at, _ in latest.values()],
+        [_HEALTHS[index].value for _, index in latest.values()],
     )
 
 
-async def lock_patients(connection: Connection, practice_id: PracticeId, message_ids: Sequence[UUID]) -> None:
-    """Locks the patients of messages in the order of their ids; after the messages."""
+async def lock_patients(connection: Connection, practice_id: PracticeId, recipients: Iterable[Recipient]) -> None:
+    """Locks patients in the order of their ids; after the messages."""
     await connection.execute(
-        "SELECT FROM patient WHERE practice_id = $1 AND id IN (SELECT patient_id FROM message WHERE practice_id = $1 "
-        "AND id = ANY($2::uuid[])) ORDER BY id FOR NO KEY UPDATE",
+        "SELECT FROM patient WHERE practice_id = $1 AND id = ANY($2::uuid[]) ORDER BY id FOR NO KEY UPDATE",
         practice_id,
-        message_ids,
+        [recipient.patient_id for recipient in recipients],
     )

@@ -126,7 +126,7 @@ class _Writer:
             events = [each.event for each in of_account]
             ids = await match_events(self._connection, self._practice_id, account_id, events)
             placed += [
-                replace(each, entry=self._entry(each, message_id))
+                _Found(each.delivery, each.event, self._entry(each, message_id))
                 for each, message_id in zip(of_account, ids, strict=True)
             ]
         return placed
@@ -158,8 +158,8 @@ class _Writer:
         parts = await _in_halves(self._connection, found, self.match, refuse)
         placed = sorted((each for part in parts for each in part), key=_order)
         message_ids = [each.entry.message_id for each in placed if isinstance(each.entry, Matched)]
-        await lock_messages(self._connection, self._practice_id, message_ids)
-        await lock_patients(self._connection, self._practice_id, message_ids)
+        recipients = await lock_messages(self._connection, self._practice_id, message_ids)
+        await lock_patients(self._connection, self._practice_id, recipients.values())
         return await _in_halves(self._connection, placed, self.write, refuse)
 
     def _entry(self, found: _Found, message_id: MessageId | None) -> Matched | Unmatched:
