@@ -58,7 +58,7 @@ _COLUMNS: Final = (Column("both", "us, both"), Column("server", "ours us"), Colu
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """One of the two databases, with the API on it and whom to ask for."""
+    """One of the two databases, with the API on it, a worker's connections, and whom to ask for."""
 
     name: str
     servers: Servers
@@ -66,6 +66,7 @@ class _End:
     patients: Sequence[Patient]
     deep: Mapping[PracticeId, str]
     api: Server
+    database: Database
 
 
 async def main(console: Console, arguments: Sequence[str], *, quick: bool) -> int:
@@ -107,7 +108,9 @@ async def _end(running: Servers, total: int, stack: contextlib.AsyncExitStack) -
     api = await stack.enter_async_context(
         serving(f"scale {total}", [sys.executable, "-m", "carepost", "api"], own.environment)
     )
-    return _End(f"{total:,} messages", own, tenants, patients, deep, api)
+    # As workers keep theirs: a new connection first reads what all statements stand on.
+    database = await stack.enter_async_context(Database(url, PoolSize(1, 2)))
+    return _End(f"{total:,} messages", own, tenants, patients, deep, api, database)
 
 
 async def _some(owner: Any, tenant: Tenant) -> Sequence[Patient]:
@@ -209,11 +212,10 @@ async def _apply(end: _End, *, pid: int, newest: int | None = None) -> dict[str,
     client = jobs.connect(end.servers.redis_url)
     owner = await asyncpg.connect(end.servers.database_url)
     try:
-        async with Database(end.servers.database_url, PoolSize(1, 2)) as database:
-            applier = Applier(database, Sealer([SECRET_KEY]), Jobs(client, enabled=False))
-            costs = _Costs(pid)
-            tenant = end.tenants[int(time.time()) % len(end.tenants)]
-            await apply_new(owner, database, applier, tenant, _BATCH, costs, newest)
+        applier = Applier(end.database, Sealer([SECRET_KEY]), Jobs(client, enabled=False))
+        costs = _Costs(pid)
+        tenant = end.tenants[int(time.time()) % len(end.tenants)]
+        await apply_new(owner, end.database, applier, tenant, _BATCH, costs, newest)
     finally:
         await owner.close()
         await client.aclose(close_connection_pool=True)
@@ -226,29 +228,29 @@ async def _send(end: _End, *, pid: int) -> dict[str, float]:
     tenant = end.tenants[0]
     practice_id = tenant.practice.id
     lane = Lane(practice_id, tenant.esp.id)
-    async with Database(end.servers.database_url, PoolSize(1, 2)) as database:
-        drafts = [_draft(tenant) for _ in range(_BATCH)]
-        async with database.tenant(practice_id) as connection:
-            await insert_messages(connection, sealer, practice_id, drafts)
-        wrong = 0
-        with _Costs(pid) as costs:
-            for _ in drafts:
-                async with database.tenant(practice_id) as connection:
-                    claims = await claim_due(connection, sealer, lane, "bench", timedelta(seconds=90), 1)
-                endings = [
-                    Ending(
-                        claimed,
-                        AttemptOutcome.ACCEPTED,
-                        Event(
-                            kind=EventKind.ACCEPTED,
-                            occurred_at=datetime.now(UTC),
-                            dedupe_key=f"attempt/{claimed.number}/accepted",
-                        ),
-                    )
-                    for claimed in claims
-                ]
-                async with database.tenant(practice_id) as connection:
-                    wrong += 1 - len(await finish_all(connection, practice_id, endings))
+    database = end.database
+    drafts = [_draft(tenant) for _ in range(_BATCH)]
+    async with database.tenant(practice_id) as connection:
+        await insert_messages(connection, sealer, practice_id, drafts)
+    wrong = 0
+    with _Costs(pid) as costs:
+        for _ in drafts:
+            async with database.tenant(practice_id) as connection:
+                claims = await claim_due(connection, sealer, lane, "bench", timedelta(seconds=90), 1)
+            endings = [
+                Ending(
+                    claimed,
+                    AttemptOutcome.ACCEPTED,
+                    Event(
+                        kind=EventKind.ACCEPTED,
+                        occurred_at=datetime.now(UTC),
+                        dedupe_key=f"attempt/{claimed.number}/accepted",
+                    ),
+                )
+                for claimed in claims
+            ]
+            async with database.tenant(practice_id) as connection:
+                wrong += 1 - len(await finish_all(connection, practice_id, endings))
     return {**costs.each(_BATCH), "wrong": wrong}
 
 
