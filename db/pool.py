@@ -3,7 +3,7 @@
 Three roles (see the migrations): `carepost_app` sees the practice that its transaction names and nothing without one;
 `carepost_dispatcher` sees ids and times of due work in every practice; `carepost_inbox` can append webhooks and views,
 and sees nothing. `carepost_eraser` empties what names a patient; a command alone works as it. By `carepost_finder`
-Postgres finds patients for `patients_like`, and nobody connects as it.
+Postgres finds patients for `patient_ids_like`, and nobody connects as it.
 """
 
 import asyncio

@@ -40,7 +40,7 @@ async def by_each_way(
         way: [
             row["id"]
             for row in await connection.fetch(
-                "SELECT id FROM patients_like($1, $2, $3, $4, $5, $6) WITH ORDINALITY AS f(id, place) ORDER BY place",
+                "SELECT unnest(patient_ids_like($1, $2, $3, $4, $5, $6)) AS id",
                 practice_id,
                 search,
                 after,
