@@ -73,7 +73,7 @@ async def _webhooks(standing: Stage, seconds: float) -> Mapping[str, Samples]:
     ):
         async with serving("flames webhooks", [sys.executable, "-m", *command], standing.servers.environment) as server:
             stored = await count_stored(standing.servers.database_url)
-            load = Load(server.port, posts, _CONNECTIONS, 0, 0)
+            load = Load(posts, _CONNECTIONS, 0, 0)
             found[title] = await _under_load(standing, server, load, seconds)
             assert await count_stored(standing.servers.database_url) > stored
     return found

@@ -1,7 +1,7 @@
 """The load: the same for every server. A process of its own, raw sockets under uvloop, connections kept alive.
 
-`python -m bench.load` reads one `Load` as JSON from stdin and prints one `Measured` as JSON. Every connection sends a
-request, waits for the whole answer, and sends the next: closed loop, so a slower server is asked less.
+`python -m bench.load PORT` reads one `Load` as JSON from stdin and prints one `Measured` as JSON. Every connection
+sends a request, waits for the whole answer, and sends the next: closed loop, so a slower server is asked less.
 """
 
 import asyncio
@@ -23,7 +23,6 @@ class Load:
     """`requests` are whole HTTP/1.1 requests, taken in turn. An answer is good when it is 200 and its body has
     `least` bytes at least."""
 
-    port: int
     requests: Sequence[str]
     connections: int
     seconds: float
@@ -113,12 +112,12 @@ class _Client(asyncio.Protocol):
             self.done.set_result(None)
 
 
-async def apply(load: Load) -> Measured:
-    """Puts the load on the server."""
+async def apply(load: Load, port: int) -> Measured:
+    """Puts the load on the server at a port."""
     run = _Run(load)
     loop = asyncio.get_running_loop()
     clients = [
-        (await loop.create_connection(lambda: _Client(run), "127.0.0.1", load.port))[1] for _ in range(load.connections)
+        (await loop.create_connection(lambda: _Client(run), "127.0.0.1", port))[1] for _ in range(load.connections)
     ]
     await asyncio.sleep(load.warm_up)
     started, run.measuring = time.perf_counter(), True
@@ -149,7 +148,7 @@ def post(path: str, body: bytes, headers: dict[str, str]) -> str:
 def main() -> None:
     load = Load(**json.load(sys.stdin))
     gc.disable()
-    print(json.dumps(dataclasses.asdict(uvloop.run(apply(load)))))
+    print(json.dumps(dataclasses.asdict(uvloop.run(apply(load, int(sys.argv[1]))))))
 
 
 if __name__ == "__main__":

@@ -75,7 +75,12 @@ async def put_load(server: Server, load: Load, postgres_pid: int) -> Measured:
     # The whole run is divided by all of its answers, the warm-up's too.
     before = (cpu_seconds(server.pid), postgres_seconds(postgres_pid))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.load", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "bench.load",
+        str(server.port),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     out, _ = await process.communicate(json.dumps(dataclasses.asdict(load)).encode())
     if process.returncode:

@@ -21,10 +21,11 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A server with its load; `stores` says that every good answer of it must leave a row."""
+    """A server with its load, as processes that are asked in turn, round by round; `stores` says that every good
+    answer of it must leave a row."""
 
     name: str
-    server: Server
+    servers: Sequence[Server]
     load: Load
     stores: bool = False
 
@@ -40,10 +41,11 @@ async def run_rounds(
     figures: dict[str, list[dict[str, float]]] = {contender.name: [] for contender in contenders}
     wrong = []
     before = os.getloadavg()[0]
-    for _ in range(rounds):
+    for number in range(rounds):
         for contender in contenders:
+            server = contender.servers[number % len(contender.servers)]
             stored = await count() if count else 0
-            measured = await put_load(contender.server, contender.load, postgres_pid)
+            measured = await put_load(server, contender.load, postgres_pid)
             kept = await count() - stored if count else 0
             figures[contender.name].append(_figures(measured) | ({"stored": float(kept)} if count else {}))
             if measured.bad:

@@ -189,7 +189,7 @@ async def _read(end: _End, *, asks: Callable[[_End], Ask], seconds: float, pid: 
     ask = asks(end)
     requests = [ask(patient) for patient in end.patients]
     rows_of(answer(end.api, requests[0]))
-    measured = await put_load(end.api, Load(end.api.port, requests, _CONNECTIONS, seconds, 0.3), pid)
+    measured = await put_load(end.api, Load(requests, _CONNECTIONS, seconds, 0.3), pid)
     return {"server": measured.server_cpu, "postgres": measured.postgres_cpu, "wrong": measured.bad}
 
 
@@ -197,7 +197,7 @@ async def _store(end: _End, *, seconds: float, pid: int) -> dict[str, float]:
     """Stored, each a 200; afterwards they are taken away, or the next part would apply them."""
     url = end.servers.database_url
     before = await count_stored(url)
-    load = Load(end.api.port, signed_posts(end.tenants), _CONNECTIONS, seconds, 0.3)
+    load = Load(signed_posts(end.tenants), _CONNECTIONS, seconds, 0.3)
     measured = await put_load(end.api, load, pid)
     kept = await count_stored(url) - before
     owner = await asyncpg.connect(url)

@@ -1,7 +1,6 @@
 """The webhook endpoint: signed posts of one event each, stored so that a lost machine loses none."""
 
 import contextlib
-import dataclasses
 import functools
 import hmac
 import json
@@ -44,9 +43,9 @@ async def run(stage: Stage) -> Sequence[Benchmark]:
         ]
         found = []
         for connections in stage.connections:
-            load = Load(0, posts, connections, pace.seconds, pace.warm_up)
+            load = Load(posts, connections, pace.seconds, pace.warm_up)
             contenders = [
-                Contender(name, server, dataclasses.replace(load, port=server.port), stores=name != _NOT_STORED)
+                Contender(name, [server], load, stores=name != _NOT_STORED)
                 for name, server in zip(_COMMANDS, running, strict=True)
             ]
             benchmark = Benchmark(

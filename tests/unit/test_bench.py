@@ -65,7 +65,7 @@ async def test_a_round_is_wrong_when_an_answer_is_or_a_row_is_missing(
         return next(counted)
 
     monkeypatch.setattr(rounds, "put_load", put_load)
-    contender = Contender("Carepost", Server("Carepost", 1, 1), Load(1, [], 1, 1, 0), stores=True)
+    contender = Contender("Carepost", [Server("Carepost", 1, 1)], Load([], 1, 1, 0), stores=True)
     found = await run_rounds(Benchmark("webhook", "A webhook", (), "Carepost", RATE), [contender], 1, 1, count)
     assert found.wrong == wrong
     assert [row.values("rate") for row in found.rows] == [[50]]
