@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.at_once import ByPath
+from api.at_once import AtOnce
 from api.auth import Authenticator
 from api.bodies import BodyTooSlow, in_time
 from api.config import ApiConfig
@@ -101,7 +101,10 @@ class Application:
         self._webhooks = webhooks
         self._pages = pages
         self._body_seconds = config.limits.body_seconds
-        self.at_once: ByPath = {b"/graphql": Door(graphql, cross_origin=bool(config.allowed_origins))}
+        self._door = Door(graphql, cross_origin=bool(config.allowed_origins))
+
+    def at_once(self, target: bytes) -> AtOnce | None:
+        return self._door if target == b"/graphql" else self._webhooks.at_once(target)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -5,12 +5,12 @@ from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from api.at_once import Answering, AtOnce, ByPath
+from api.at_once import Answering, AtOnce, ByTarget
 
 
 class AnsweringAtOnce(HttpToolsProtocol):
-    """Holds a request of such a path back until its body is there, and asks `at_once`. What it doesn't take goes on as
-    if it came just now; so does a body that is long or doesn't come. uvicorn keeps the connection: what is answered
+    """Holds a request of such a target back until its body is there, and asks `at_once`. What it doesn't take goes on
+    as if it came just now; so does a body that is long or doesn't come. uvicorn keeps the connection: what is answered
     here is one of its cycles, and waits its turn among them."""
 
     hold_bytes: ClassVar = 64 << 10
@@ -18,7 +18,7 @@ class AnsweringAtOnce(HttpToolsProtocol):
     hold_seconds: ClassVar = 1.0
     """That a body may come after its head; mostly both are there at once."""
 
-    _by_path: ByPath = {}  # noqa: RUF012 - of an application without any
+    _by_target: ByTarget | None = None
     _at_once: AtOnce | None = None
     """Set while a request is held."""
     _body = b""
@@ -26,7 +26,7 @@ class AnsweringAtOnce(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._by_path = getattr(self.app, "at_once", self._by_path)
+        self._by_target = getattr(self.app, "at_once", None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._at_once = None
@@ -34,13 +34,8 @@ class AnsweringAtOnce(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
-        at_once = self._by_path.get(self.url)
-        if (
-            at_once is None
-            or self.parser.get_method() != b"POST"
-            or self.expect_100_continue
-            or self.parser.should_upgrade()
-        ):
+        at_once = self._by_target(self.url) if self._by_target and self.parser.get_method() == b"POST" else None
+        if at_once is None or self.expect_100_continue or self.parser.should_upgrade():
             super().on_headers_complete()
         else:
             self._at_once, self._body = at_once, b""
@@ -118,7 +113,7 @@ class _Cycle:
     async def run_asgi(self, app: object) -> None:
         protocol = self._protocol
         try:
-            status, content_type, body = await self._answering()
+            status, headers, body = await self._answering()
         except Exception:
             protocol.logger.exception("no answer was made at once")
             protocol.transport.close()
@@ -130,7 +125,9 @@ class _Cycle:
         whole = [STATUS_LINE[status]]
         for name, value in protocol.server_state.default_headers:
             whole += (name, b": ", value, b"\r\n")
-        whole += (b"content-length: ", str(len(body)).encode(), b"\r\ncontent-type: ", content_type)
+        whole += (b"content-length: ", str(len(body)).encode())
+        for name, value in headers:
+            whole += (b"\r\n", name, b": ", value)
         whole += (b"\r\n\r\n" if self.keep_alive else b"\r\nconnection: close\r\n\r\n", body)
         protocol.transport.write(b"".join(whole))
         self.response_complete = True

@@ -51,7 +51,8 @@ async def list_patients(
     if search := search.strip():
         return await pool.fetch(
             TENANT + "SELECT p.* FROM tenant CROSS JOIN LATERAL "
-            "unnest(patient_ids_like(tenant.practice_id, $3, $4, $2)) WITH ORDINALITY AS f(id, place) CROSS JOIN LATERAL ("
+            "unnest(patient_ids_like(tenant.practice_id, $3, $4, $2)) WITH ORDINALITY AS f(id, place) "
+            "CROSS JOIN LATERAL ("
             f"SELECT {COLUMNS} FROM patient WHERE practice_id = tenant.practice_id AND id = f.id OFFSET 0) p "
             "ORDER BY f.place",
             practice_id,

@@ -64,7 +64,7 @@ class Door:
         # Last, since what is left to the application counts there.
         if run is None or self._view.services.rates.take(token_key(authorization)):
             return None
-        return partial(_answer, operation, run, _answer_type(found.get(b"accept", b"")))
+        return partial(_answer, operation, run, _json_headers(found.get(b"accept", b"")))
 
     def _headers(self, headers: Headers) -> dict[bytes, bytes] | None:
         """Those that matter, when all ask for the plain case."""
@@ -89,15 +89,15 @@ _TEXT: Final = frozenset({str, type(None)})
 _OBJECT: Final = frozenset({dict, type(None)})
 
 
-async def _answer(operation: CompiledOperation, run: Run, content_type: bytes) -> Answer:
+async def _answer(operation: CompiledOperation, run: Run, headers: Headers) -> Answer:
     try:
         result = await operation.finish(run)
         if not result.errors:
-            return Answer(200, content_type, encode({"data": result.data}))
+            return Answer(200, headers, encode({"data": result.data}))
         shown = MaskUnexpected().shown(result.errors)
-        return Answer(200, content_type, encode({"data": result.data, "errors": [error.formatted for error in shown]}))
+        return Answer(200, headers, encode({"data": result.data, "errors": [error.formatted for error in shown]}))
     except Exception as error:  # noqa: BLE001 - the last resort, as it is the view's
-        return Answer(500, content_type, error_body(unexpected(error), "INTERNAL_ERROR"))
+        return Answer(500, headers, error_body(unexpected(error), "INTERNAL_ERROR"))
 
 
 @lru_cache(64)
@@ -112,5 +112,5 @@ def _may_stream(accept: bytes) -> bool:
 
 
 @lru_cache(256)
-def _answer_type(accept: bytes) -> bytes:
-    return json_type(accept.decode("latin-1")).encode()
+def _json_headers(accept: bytes) -> Headers:
+    return ((b"content-type", json_type(accept.decode("latin-1")).encode()),)

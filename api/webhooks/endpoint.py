@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import structlog
@@ -17,6 +17,7 @@ from prometheus_client import Counter
 from starlette.types import Receive, Scope, Send
 
 from api.addresses import read_account_token, webhook_url
+from api.at_once import Answer, Answering, AtOnce, Headers
 from api.bodies import BodyTooLarge, BodyTooSlow, Disconnected, receive_body
 from api.config import ApiConfig
 from api.rates import Rates
@@ -40,8 +41,7 @@ _REJECTED = Counter(
 _UNAVAILABLE = Counter("carepost_webhooks_unavailable_total", "Webhooks that could not be stored.", ["provider"])
 _LIMITED = Counter("carepost_webhooks_limited_total", "Webhooks of an account that posts too many.", ["provider"])
 _STORE_TIMEOUT: Final = 2.0
-_NO_HEADERS: Final[Mapping[str, str]] = {}
-_CHALLENGE: Final = {"www-authenticate": 'Basic realm="webhooks"'}
+_CHALLENGE: Final = ((b"www-authenticate", b'Basic realm="webhooks"'),)
 _log = structlog.get_logger("carepost.webhooks")
 
 
@@ -54,7 +54,8 @@ class _TooMany(Exception):
 
 
 class WebhookEndpoint:
-    """An ASGI application. It stands before Starlette's routing, whose work a webhook doesn't need."""
+    """An ASGI application, most of which is answered before. It stands before Starlette's routing, whose work a webhook
+    doesn't need."""
 
     def __init__(self, config: ApiConfig, database: Database, jobs: Jobs, secrets: WebhookSecrets) -> None:
         self._config = config
@@ -65,15 +66,14 @@ class WebhookEndpoint:
         self._inbox = GroupCommit(database, config.sealer, jobs.apply)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        status, headers = await self._answer(scope, receive)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [(b"content-length", b"0"), *((k.encode(), v.encode()) for k, v in headers.items())],
-            }
-        )
+        status, headers, _ = await self._answer(scope, receive)
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0"), *headers]})
         await send({"type": "http.response.body", "body": b""})
+
+    def at_once(self, target: bytes) -> AtOnce | None:
+        """What answers POSTs to a path (see api.at_once), where it is one of webhooks."""
+        destination = _destination(target.decode("latin-1"), self._config.public_url)
+        return partial(self._answer_at_once, destination) if destination else None
 
     async def close(self) -> None:
         """Waits for wake-ups under way; when the process ends."""
@@ -81,36 +81,49 @@ class WebhookEndpoint:
         await self._failures.close()
         await self._certificates.close()
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, Mapping[str, str]]:
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         destination = _destination(scope["path"], self._config.public_url)
         if destination is None:
-            return 404, _NO_HEADERS
+            return Answer(404, ())
         esp = destination.esp
         method = scope["method"]
         if method != "POST" and method not in esp.probe_methods:
-            return 405, {"allow": ", ".join(["POST", *sorted(esp.probe_methods)])}
+            return Answer(405, ((b"allow", ", ".join(["POST", *sorted(esp.probe_methods)]).encode()),))
+        headers = _read_headers(scope["headers"])
+        body = b""
+        if method == "POST":
+            try:
+                body = await receive_body(headers, receive, self._longest(esp))
+            except BodyTooLarge:
+                return Answer(413, ())
+            except BodyTooSlow:
+                return Answer(esp.unavailable_status, ())  # not 408, after which Brevo throws an event away
+            except Disconnected:
+                return Answer(400, ())
+        return await self._answer_whole(destination, WebhookRequest(method, destination.url, headers, body))
+
+    def _answer_at_once(self, destination: "_Destination", headers: Headers, body: bytes) -> Answering | None:
+        if len(body) > self._longest(destination.esp):
+            return None
+        request = WebhookRequest("POST", destination.url, _read_headers(headers), body)
+        return partial(self._answer_whole, destination, request)
+
+    def _longest(self, esp: Provider) -> int:
+        return min(esp.webhook_bytes, self._config.limits.webhook_bytes)
+
+    async def _answer_whole(self, destination: "_Destination", request: WebhookRequest) -> Answer:
+        esp = destination.esp
         try:
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            body = b""
-            if method == "POST":
-                limit = min(esp.webhook_bytes, self._config.limits.webhook_bytes)
-                body = await receive_body(headers, receive, limit)
             async with asyncio.timeout(_STORE_TIMEOUT):
-                status = await self._take(destination, WebhookRequest(method, destination.url, headers, body))
-        except BodyTooLarge:
-            return 413, _NO_HEADERS
-        except BodyTooSlow:
-            return esp.unavailable_status, _NO_HEADERS  # not 408, after which Brevo throws an event away
+                status = await self._take(destination, request)
         except _TooMany as error:
             _LIMITED.labels(esp.name).inc()
-            return esp.unavailable_status, {"retry-after": str(math.ceil(error.wait))}
-        except Disconnected:
-            return 400, _NO_HEADERS
+            return Answer(esp.unavailable_status, ((b"retry-after", str(math.ceil(error.wait)).encode()),))
         except Exception as error:  # noqa: BLE001 - whatever failed, nothing was kept, and the ESP has to come again
             _UNAVAILABLE.labels(esp.name).inc()
             _log.warning("a webhook could not be stored", provider=esp.name, error=type(error).__name__)
-            return esp.unavailable_status, _NO_HEADERS
-        return status, _CHALLENGE if status == 401 else _NO_HEADERS
+            return Answer(esp.unavailable_status, ())
+        return Answer(status, _CHALLENGE if status == 401 else ())
 
     async def _take(self, destination: "_Destination", request: WebhookRequest) -> int:
         esp, practice_id, account_id = destination.esp, destination.practice_id, destination.account_id
@@ -158,6 +171,10 @@ class WebhookEndpoint:
             request = replace(request, certificate=await self._certificates.find(url))
         destination.esp.verify_webhook(request, secrets)
         return request
+
+
+def _read_headers(headers: Headers) -> Mapping[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
 
 
 @dataclass(frozen=True, slots=True)

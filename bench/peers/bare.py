@@ -17,15 +17,15 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from api.at_once import Answer, Answering, ByPath, Headers
-from bench.peers.serving import serve_peer
+from api.at_once import Answer, Answering, ByTarget, Headers
+from bench.peers.serving import live, serve_peer
 from db.lists import PATIENT_AT, list_messages_of
 from db.messages import MessageFilter
 from db.pool import TENANT, Database, Pool, PoolSize
 from mail.ids import PracticeId
 
 _PAGE: Final = 25
-_JSON: Final = b"application/json"
+_JSON: Final = ((b"content-type", b"application/json"),)
 _STATEMENT: Final = (
     TENANT.rstrip() + ", account AS MATERIALIZED (SELECT a.* FROM tenant CROSS JOIN LATERAL (SELECT id, name, kind, "
     "provider FROM sending_account WHERE practice_id = tenant.practice_id OFFSET 0) a) "
@@ -61,7 +61,7 @@ class Plain:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             async with await _open(self._url) as self._pool:
-                await _live(receive, send)
+                await live(receive, send)
             return
         practice_id, patient_id = map(UUID, orjson.loads((await receive())["body"]))
         rows = await self._pool.fetch(_STATEMENT, practice_id, patient_id)
@@ -71,7 +71,7 @@ class Plain:
         patient["messages"] = [dict(zip(names[_OF_PATIENT:], row[_OF_PATIENT:], strict=True)) for row in values[:_PAGE]]
         patient["has_next_page"] = len(rows) > _PAGE
         body = orjson.dumps(patient)
-        headers = [(b"content-type", _JSON), (b"content-length", str(len(body)).encode())]
+        headers = [*_JSON, (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -81,7 +81,7 @@ class Own:
 
     def __init__(self, url: str) -> None:
         self._database = Database(url, PoolSize(2, 16))
-        self.at_once: ByPath = {b"/tab": self._take}
+        self.at_once: ByTarget = {b"/tab": self._take}.get
 
     def _take(self, headers: Headers, body: bytes) -> Answering:
         return partial(self._answer, body)
@@ -108,14 +108,7 @@ class Own:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         assert scope["type"] == "lifespan"
         async with self._database:
-            await _live(receive, send)
-
-
-async def _live(receive: Any, send: Any) -> None:
-    await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    await send({"type": "lifespan.shutdown.complete"})
+            await live(receive, send)
 
 
 async def _open(url: str) -> Pool:

@@ -1,7 +1,7 @@
-"""Two webhook endpoints that verify as Carepost's does, by the same functions in the same frame.
+"""Two webhook endpoints that verify as Carepost's does, by the same functions.
 
 `insert`: looks up the secret, and stores each POST by one INSERT in a transaction of its own: the plain way.
-`nothing`: remembers the secret and stores nothing: what a webhook costs before any database.
+`nothing`: remembers the secret, stores nothing, and answers past ASGI: what a webhook costs before any database.
 """
 
 import contextlib
@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import orjson
 from starlette.applications import Starlette
@@ -17,8 +19,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.addresses import read_account_token
+from api.at_once import Answer, Answering, AtOnce, Headers
 from api.bodies import read_body
-from bench.peers.serving import serve_peer
+from bench.peers.serving import live, serve_peer
 from bench.world import SECRET_KEY
 from db.accounts import find_webhook_secrets
 from db.ids import uuid7
@@ -29,28 +32,31 @@ from mail.providers import PROVIDERS
 from mail.providers.base import WebhookRequest
 
 
-class Webhooks:
-    """The endpoint."""
+class Insert:
+    """Stores."""
 
-    def __init__(self, database: Database, *, stores: bool) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
         self._sealer = Sealer([SECRET_KEY])
-        self._stores = stores
-        self._known: dict[AccountId, Sequence[str]] = {}
 
-    async def __call__(self, request: Request) -> Response:
+    def app(self) -> Starlette:
+        @contextlib.asynccontextmanager
+        async def lifespan(app: Starlette) -> AsyncIterator[None]:
+            async with self._database:
+                yield
+
+        route = Route("/webhooks/{provider}/{account}", self._answer, methods=["POST"])
+        return Starlette(routes=[route], lifespan=lifespan)
+
+    async def _answer(self, request: Request) -> Response:
         esp = PROVIDERS[request.path_params["provider"]]
         ids = read_account_token(request.path_params["account"])
         assert ids is not None
         body = await read_body(request, 4 << 20)
-        secrets = None if self._stores else self._known.get(ids[1])
-        if secrets is None:
-            secrets = await find_webhook_secrets(self._database.app, self._sealer, *ids, esp.name) or ()
-            self._known[ids[1]] = secrets
+        secrets = await find_webhook_secrets(self._database.app, self._sealer, *ids, esp.name) or ()
         headers = {name.lower(): value for name, value in request.headers.items()}
         esp.verify_webhook(WebhookRequest(request.method, str(request.url), headers, body), secrets)
-        if self._stores:
-            await self._store(*ids, esp.name, {name: headers[name] for name in esp.kept_headers}, body)
+        await self._store(*ids, esp.name, {name: headers[name] for name in esp.kept_headers}, body)
         return Response(status_code=200)
 
     async def _store(
@@ -71,17 +77,41 @@ class Webhooks:
             )
 
 
+class Nothing:
+    """Stores nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sealer = Sealer([SECRET_KEY])
+        self._known: dict[AccountId, Sequence[str]] = {}
+
+    def at_once(self, target: bytes) -> AtOnce:
+        return partial(self._take, target)
+
+    def _take(self, target: bytes, headers: Headers, body: bytes) -> Answering:
+        return partial(self._answer, target.decode(), headers, body)
+
+    async def _answer(self, path: str, headers: Headers, body: bytes) -> Answer:
+        _, _, name, account = path.split("/")
+        esp, ids = PROVIDERS[name], read_account_token(account)
+        assert ids is not None
+        secrets = self._known.get(ids[1])
+        if secrets is None:
+            secrets = await find_webhook_secrets(self._database.app, self._sealer, *ids, esp.name) or ()
+            self._known[ids[1]] = secrets
+        read = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        esp.verify_webhook(WebhookRequest("POST", path, read, body), secrets)
+        return Answer(200, ())
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "lifespan"
+        async with self._database:
+            await live(receive, send)
+
+
 def main() -> None:
     database = Database(os.environ["CAREPOST_DATABASE_URL"], PoolSize(2, 16))
-    endpoint = Webhooks(database, stores=sys.argv[1] == "insert")
-
-    @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with database:
-            yield
-
-    route = Route("/webhooks/{provider}/{account}", endpoint.__call__, methods=["POST"])
-    serve_peer(Starlette(routes=[route], lifespan=lifespan))
+    serve_peer(Insert(database).app() if sys.argv[1] == "insert" else Nothing(database))
 
 
 if __name__ == "__main__":

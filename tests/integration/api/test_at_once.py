@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.at_once import Answer, Answering, ByPath, Headers
+from api.at_once import Answer, Answering, ByTarget, Headers
 from carepost.protocols import Http
 from tests.support.raw import connection, live
 from tests.support.stack import serving_app
 
 LARGE: Final = 1 << 20
+HEAD: Final = (203, [(b"content-type", b"text/plain"), (b"x-more", b"1")])
 
 
 class Watched(Http):
@@ -53,7 +54,7 @@ class App:
         self.by_asgi = self.begun = self.ended = 0
         self.go_on = asyncio.Event()
         self.go_on.set()
-        self.at_once: ByPath = {b"/now": self.take}
+        self.at_once: ByTarget = {b"/now": self.take}.get
 
     def take(self, headers: Headers, body: bytes) -> Answering | None:
         return partial(self.answer, body) if body.startswith(b"now") or not body else None
@@ -62,7 +63,7 @@ class App:
         self.begun += 1
         await self.go_on.wait()
         self.ended += 1
-        return Answer(200, b"text/plain", answer_to(body))
+        return Answer(*HEAD, answer_to(body))
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -77,8 +78,9 @@ class App:
             body += message["body"]
             more = message["more_body"]
         text = answer_to(body) if scope["method"] == "POST" else b"not posted"
-        headers = [(b"content-length", str(len(text)).encode()), (b"content-type", b"text/plain")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        status, headers = HEAD
+        headers = [(b"content-length", str(len(text)).encode()), *headers]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": text})
 
 
@@ -153,7 +155,7 @@ async def test_the_answers_are_those_of_asgi(requests: list[bytes], last: bytes,
     places = sorted({0, *(cut for cut in cuts if cut < len(whole)), len(whole)})
     pieces = [whole[start:end] for start, end in pairwise(places)]
     app, plain = App(), App()
-    plain.at_once = {}
+    plain.at_once = {}.get
     async with serving_app(app, Watched) as one, serving_app(plain, Watched) as other:
         assert await told(one, pieces) == await told(other, pieces)
     assert plain.begun == 0
@@ -174,7 +176,7 @@ async def test_one_that_comes_in_pieces_is_answered_at_once_too(app: App) -> Non
         for place in range(len(whole)):
             writer.write(whole[place : place + 1])
             await until_read(place + 1)
-        assert (await reader.readuntil(b"3: now")).startswith(b"HTTP/1.1 200 OK\r\ndate: ")
+        assert (await reader.readuntil(b"3: now")).startswith(b"HTTP/1.1 203 ")
     assert (app.ended, app.by_asgi) == (1, 0)
 
 
@@ -226,7 +228,7 @@ async def test_who_is_gone_before_the_answer_gets_none_and_harms_nobody(
 
 
 async def test_without_an_answer_the_connection_ends(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    app.at_once = {b"/now": lambda headers, body: fail}
+    app.at_once = {b"/now": lambda headers, body: fail}.get
     async with serving_app(app, Watched) as url, connected(url) as (reader, writer):
         writer.write(post(b"now"))
         assert await reader.read() == b""
@@ -240,7 +242,7 @@ async def test_told_to_stop_a_request_that_is_held_is_answered_and_is_the_last(a
         Watched.last.shutdown()
         writer.write(b"w" + post(b"now"))
         text = await reader.read()
-        assert (text.count(b"HTTP/1.1 200"), text.count(b"connection: close")) == (1, 1)
+        assert (text.count(b"HTTP/1.1 203"), text.count(b"connection: close")) == (1, 1)
 
 
 async def test_who_reads_slowly_has_one_answer_made_after_the_other(app: App) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
@@ -10,9 +11,11 @@ import orjson
 import pytest
 
 from api.addresses import webhook_url
+from api.at_once import Answer
 from api.config import Limits
 from api.graphql.ids import global_id
 from api.roles import Role
+from api.webhooks.endpoint import WebhookEndpoint
 from db.practices import Practice
 from mail.ids import AccountId
 from mail.providers import PROVIDERS
@@ -187,6 +190,51 @@ async def test_a_body_beyond_the_limit_is_413_and_nothing_is_kept(
     assert await stored(stack, practice) == []
     assert await hook.post(http, b" " * 1000) == 200
     assert await failures(stack, practice, hook.account.id) == 0
+
+
+async def test_most_are_answered_without_asgi_and_all_as_by_it(
+    stack: Stack, practice: Practice, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_asgi = 0
+    answer = WebhookEndpoint._answer
+
+    async def count(*arguments: Any) -> Answer:
+        nonlocal by_asgi
+        by_asgi += 1
+        return await answer(*arguments)
+
+    monkeypatch.setattr(WebhookEndpoint, "_answer", count)
+    monkeypatch.setattr("api.rates.time", SimpleNamespace(monotonic=lambda: 100.0))
+    api = await stack.api(limits=Limits(webhook_bytes=1000, webhooks_per_second=1))
+    hook, busy = [await sendgrid_hook(stack, practice, api) for _ in range(2)]
+    postmark = await postmark_hook(stack, practice, api)
+    body = orjson.dumps([sendgrid_event("delivered")])
+    for _ in range(5):
+        assert await busy.post(http, body) == 200
+    assert by_asgi == 0
+    nobody = webhook_url(api, "sendgrid", practice.id, practice.id)
+    for url, headers, content, status in (
+        (hook.url, hook.headers(body), body, 200),
+        (hook.url, hook.headers(body), body + b" ", 401),
+        (postmark.url, {}, body, 401),
+        (nobody, hook.headers(body), body, 404),
+        (busy.url, busy.headers(body), body, 503),
+    ):
+        before = by_asgi
+        at_once = await http.post(url, content=content, headers=headers)
+        assert by_asgi == before
+        told = await http.post(url + "?", content=content, headers=headers)
+        assert by_asgi == before + 1
+        for response in (at_once, told):
+            response.headers.pop("date")
+        assert (at_once.status_code, at_once.headers, at_once.content) == (status, told.headers, told.content)
+        assert told.status_code == status
+    assert at_once.headers["retry-after"] == "1"
+    before = by_asgi
+    long = b" " * 1001
+    assert (await http.post(hook.url, content=long, headers=hook.headers(long))).status_code == 413
+    assert (await http.post(f"{api}/webhooks/sendgrid/nobody")).status_code == 404
+    assert by_asgi == before + 2
 
 
 async def test_while_the_database_is_away_the_esp_is_told_to_come_again(
