@@ -23,10 +23,12 @@ from bench.world import Tenant
 _POSTS: Final = 4000
 _PLAIN: Final = "One INSERT a POST"
 _NOT_STORED: Final = "Verified, not stored"
+_OWN: Final = "The same past ASGI"
 _COMMANDS: Final = {
     "Carepost": ["carepost", "api"],
     _PLAIN: ["bench.peers.webhooks", "insert"],
     _NOT_STORED: ["bench.peers.webhooks", "nothing"],
+    _OWN: ["bench.peers.webhooks", "own"],
 }
 
 
@@ -45,7 +47,7 @@ async def run(stage: Stage) -> Sequence[Benchmark]:
         for connections in stage.connections:
             load = Load(posts, connections, pace.seconds, pace.warm_up)
             contenders = [
-                Contender(name, [server], load, stores=name != _NOT_STORED)
+                Contender(name, [server], load, stores=name not in {_NOT_STORED, _OWN})
                 for name, server in zip(_COMMANDS, running, strict=True)
             ]
             benchmark = Benchmark(

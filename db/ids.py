@@ -6,14 +6,13 @@ from typing import Final
 from uuid import UUID
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_VERSION_AND_VARIANT: Final = 0x7 << 76 | 0b10 << 62
+_RANDOM: Final = 0xFFF << 64 | (1 << 62) - 1
 
 
 def uuid7(at: datetime) -> UUID:
     """A UUID whose first 48 bits are `at` in milliseconds since 1970; the rest is random."""
-    value = (_milliseconds(at) << 80) | int.from_bytes(os.urandom(10))
-    value = value & ~(0xF << 76) | (0x7 << 76)
-    value = value & ~(0x3 << 62) | (0x2 << 62)
-    return UUID(int=value)
+    return UUID(int=_milliseconds(at) << 80 | _VERSION_AND_VARIANT | int.from_bytes(os.urandom(10)) & _RANDOM)
 
 
 def uuid_floor(at: datetime) -> UUID:

@@ -1,7 +1,8 @@
-"""Two webhook endpoints that verify as Carepost's does, by the same functions.
+"""Webhook endpoints that verify as Carepost's does, by the same functions.
 
 `insert`: looks up the secret, and stores each POST by one INSERT in a transaction of its own: the plain way.
-`nothing`: remembers the secret, stores nothing, and answers past ASGI: what a webhook costs before any database.
+`nothing`: the same, but remembers the secret and stores nothing: what a webhook costs before any database.
+`own`: that too, answered past ASGI: what it costs Carepost's own server.
 """
 
 import contextlib
@@ -32,12 +33,31 @@ from mail.providers import PROVIDERS
 from mail.providers.base import WebhookRequest
 
 
-class Insert:
-    """Stores."""
+class _Secrets:
+    """Looked up once where they are remembered."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, remembered: bool) -> None:
         self._database = database
         self._sealer = Sealer([SECRET_KEY])
+        self._known: dict[AccountId, Sequence[str]] | None = {} if remembered else None
+
+    async def find(self, practice_id: PracticeId, account_id: AccountId, provider: str) -> Sequence[str]:
+        if self._known is not None and account_id in self._known:
+            return self._known[account_id]
+        secrets = await find_webhook_secrets(self._database.app, self._sealer, practice_id, account_id, provider) or ()
+        if self._known is not None:
+            self._known[account_id] = secrets
+        return secrets
+
+
+class Plain:
+    """By Starlette; `stores` or doesn't."""
+
+    def __init__(self, database: Database, *, stores: bool) -> None:
+        self._database = database
+        self._sealer = Sealer([SECRET_KEY])
+        self._stores = stores
+        self._secrets = _Secrets(database, remembered=not stores)
 
     def app(self) -> Starlette:
         @contextlib.asynccontextmanager
@@ -53,10 +73,11 @@ class Insert:
         ids = read_account_token(request.path_params["account"])
         assert ids is not None
         body = await read_body(request, 4 << 20)
-        secrets = await find_webhook_secrets(self._database.app, self._sealer, *ids, esp.name) or ()
+        secrets = await self._secrets.find(*ids, esp.name)
         headers = {name.lower(): value for name, value in request.headers.items()}
         esp.verify_webhook(WebhookRequest(request.method, str(request.url), headers, body), secrets)
-        await self._store(*ids, esp.name, {name: headers[name] for name in esp.kept_headers}, body)
+        if self._stores:
+            await self._store(*ids, esp.name, {name: headers[name] for name in esp.kept_headers}, body)
         return Response(status_code=200)
 
     async def _store(
@@ -77,13 +98,12 @@ class Insert:
             )
 
 
-class Nothing:
-    """Stores nothing."""
+class Own:
+    """Past ASGI; stores nothing."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sealer = Sealer([SECRET_KEY])
-        self._known: dict[AccountId, Sequence[str]] = {}
+        self._secrets = _Secrets(database, remembered=True)
 
     def at_once(self, target: bytes) -> AtOnce:
         return partial(self._take, target)
@@ -95,10 +115,7 @@ class Nothing:
         _, _, name, account = path.split("/")
         esp, ids = PROVIDERS[name], read_account_token(account)
         assert ids is not None
-        secrets = self._known.get(ids[1])
-        if secrets is None:
-            secrets = await find_webhook_secrets(self._database.app, self._sealer, *ids, esp.name) or ()
-            self._known[ids[1]] = secrets
+        secrets = await self._secrets.find(*ids, esp.name)
         read = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         esp.verify_webhook(WebhookRequest("POST", path, read, body), secrets)
         return Answer(200, ())
@@ -111,7 +128,7 @@ class Nothing:
 
 def main() -> None:
     database = Database(os.environ["CAREPOST_DATABASE_URL"], PoolSize(2, 16))
-    serve_peer(Insert(database).app() if sys.argv[1] == "insert" else Nothing(database))
+    serve_peer(Own(database) if sys.argv[1] == "own" else Plain(database, stores=sys.argv[1] == "insert").app())
 
 
 if __name__ == "__main__":
