@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from db.pool import Connection, Pool
-from db.sums import SUM_UP, SUM_UP_FAILURES, Recipient, bring_forward, update_health
+from db.sums import SUM_UP, SUM_UP_FAILURES, Locked, Recipient, bring_forward, update_health
 from mail.event import Event, EventSource
 from mail.failure import Failure
 from mail.ids import MessageId, PracticeId
@@ -18,8 +18,8 @@ _INSERT: Final = (
     "received_at, source, detail, delivery_id, place, reader{into}) "
     "SELECT $1, n.message_id, n.dedupe_key, n.kind::event_kind, n.verdict::verdict, n.machine, n.occurred_at, "
     "n.received_at, n.source::event_source, n.detail, n.delivery_id, n.place, n.reader{read} "
-    "FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::timestamptz[], $8::timestamptz[], "
-    "$9::text[], $10::text[], $11::uuid[], $12::integer[], $13::integer[]{of}) "
+    "FROM unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::timestamptz[], "
+    "$10::timestamptz[], $11::text[], $12::text[], $13::uuid[], $14::integer[], $15::integer[]{of}) "
     "AS n(message_id, dedupe_key, kind, verdict, machine, occurred_at, received_at, source, detail, delivery_id, "
     "place, reader{named}) ON CONFLICT DO NOTHING RETURNING *"
 )
@@ -27,7 +27,7 @@ _INSERT_PLAIN: Final = _INSERT.format(into="", read="", of="", named="")
 _INSERT_FAILURES: Final = _INSERT.format(
     into=", failure_kind, failure_smtp_code, failure_enhanced_code, failure_reason",
     read=", n.failure_kind::failure_kind, n.smtp_code, n.enhanced_code, n.reason",
-    of=", $14::text[], $15::integer[], $16::text[], $17::text[]",
+    of=", $16::text[], $17::integer[], $18::text[], $19::text[]",
     named=", failure_kind, smtp_code, enhanced_code, reason",
 )
 _APPEND: Final = f"WITH fresh AS ({_INSERT_PLAIN}), {SUM_UP} SELECT message_id FROM fresh"
@@ -77,10 +77,12 @@ async def append_events(connection: Connection, practice_id: PracticeId, matched
     """
     if not matched:
         return Appended(0, set())
-    recipients = await lock_messages(connection, practice_id, [entry.message_id for entry in matched])
+    locked = await lock_messages(connection, practice_id, [entry.message_id for entry in matched])
     matched = await _without_known(connection, practice_id, matched)
     failures = [entry.event.failure for entry in matched]
     columns: list[Sequence[object]] = [
+        list(locked),
+        [message.place for message in locked.values()],
         [entry.message_id for entry in matched],
         *event_columns([entry.event for entry in matched]),
         [entry.received_at for entry in matched],
@@ -97,23 +99,25 @@ async def append_events(connection: Connection, practice_id: PracticeId, matched
     changed = {MessageId(row["message_id"]) for row in inserted}
     if len(inserted) < len(matched):
         early = [entry for entry in matched if entry.believed_at < entry.event.occurred_at]
-        changed |= await bring_forward(connection, practice_id, early) if early else set()
-    await update_health(connection, practice_id, matched, recipients)
+        if early:
+            # Those with other events were written just now, and lie elsewhere.
+            moved = await lock_messages(connection, practice_id, [entry.message_id for entry in early])
+            changed |= await bring_forward(connection, practice_id, early, moved)
+    await update_health(connection, practice_id, matched, locked)
     return Appended(len(inserted), changed)
 
 
 async def lock_messages(
     connection: Connection, practice_id: PracticeId, message_ids: Sequence[UUID]
-) -> dict[MessageId, Recipient]:
-    """Locks messages in the order of their ids: before anything else of theirs, as everybody does. Returns whom each
-    went to."""
+) -> dict[MessageId, Locked]:
+    """Locks messages in the order of their ids: before anything else of theirs, as everybody does."""
     rows = await connection.fetch(
-        "SELECT id, patient_id, recipient FROM message WHERE practice_id = $1 AND id = ANY($2::uuid[]) "
+        "SELECT id, ctid, patient_id, recipient FROM message WHERE practice_id = $1 AND id = ANY($2::uuid[]) "
         "ORDER BY id FOR NO KEY UPDATE",
         practice_id,
         message_ids,
     )
-    return {row["id"]: Recipient(row["patient_id"], row["recipient"]) for row in rows}
+    return {row["id"]: Locked(row["ctid"], Recipient(row["patient_id"], row["recipient"])) for row in rows}
 
 
 async def _without_known(

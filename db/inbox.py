@@ -95,12 +95,12 @@ async def take_pending(
     """The oldest pending webhooks that no other worker has, locked until the transaction ends; at most `limit`, and
     no more than fit into a batch."""
     rows = await connection.fetch(
-        "WITH picked AS MATERIALIZED (SELECT practice_id, id, received_at, octet_length(body) AS size "
+        "WITH picked AS MATERIALIZED (SELECT ctid AS at, id, received_at, octet_length(body) AS size "
         "FROM webhook_delivery WHERE practice_id = $1 AND state = 'pending' ORDER BY received_at LIMIT $2 "
         "FOR UPDATE SKIP LOCKED), "
-        "measured AS (SELECT practice_id, id, sum(size) OVER (ORDER BY received_at, id) - size AS before FROM picked) "
-        f"SELECT {_COLUMNS} FROM measured n JOIN webhook_delivery d USING (practice_id, id) WHERE n.before < {_ENOUGH} "
-        "ORDER BY d.received_at, d.id",
+        "measured AS (SELECT at, sum(size) OVER (ORDER BY received_at, id) - size AS before FROM picked) "
+        f"SELECT {_COLUMNS} FROM measured n JOIN webhook_delivery d ON d.practice_id = $1 AND d.ctid = n.at "
+        f"WHERE n.before < {_ENOUGH} ORDER BY d.received_at, d.id",
         practice_id,
         limit,
     )

@@ -229,18 +229,19 @@ async def finish_all(
     rows = await connection.fetch(
         "WITH ended AS MATERIALIZED (SELECT * FROM unnest($2::uuid[], $3::integer[], $4::text[]) "
         "AS n(message_id, number, outcome)), "
-        "locked AS MATERIALIZED (SELECT id FROM message WHERE practice_id = $1 AND id = ANY($2::uuid[]) "
+        "locked AS MATERIALIZED (SELECT id, ctid AS at FROM message WHERE practice_id = $1 AND id = ANY($2::uuid[]) "
         "ORDER BY id FOR NO KEY UPDATE) "
         "UPDATE attempt t SET ended_at = now(), outcome = ended.outcome::attempt_outcome "
         "FROM locked JOIN ended ON ended.message_id = locked.id "
         "WHERE t.practice_id = $1 AND t.message_id = locked.id AND t.number = ended.number AND t.ended_at IS NULL "
-        "RETURNING t.message_id, t.number",
+        "RETURNING t.message_id, t.number, locked.at",
         practice_id,
         [ending.claim.message_id for ending in endings],
         [ending.claim.number for ending in endings],
         [ending.outcome.value for ending in endings],
     )
-    written = {(row["message_id"], row["number"]) for row in rows}
+    places = {(row["message_id"], row["number"]): row["at"] for row in rows}
+    written = set(places)
     kept = [ending for ending in endings if (ending.claim.message_id, ending.claim.number) in written]
     # Where it is over, the event ends the trying; a row is not written twice for that.
     telling = [ending for ending in kept if ending.due_at or ending.provider_message_id]
@@ -248,10 +249,11 @@ async def finish_all(
         await connection.execute(
             "UPDATE message m SET due_at = CASE WHEN m.verdict = 'queued' THEN n.due_at END, "
             "provider_message_id = coalesce(n.theirs, m.provider_message_id), changed_xid = pg_current_xact_id() "
-            "FROM unnest($2::uuid[], $3::integer[], $4::timestamptz[], $5::text[]) AS n(id, number, due_at, theirs) "
-            "WHERE m.practice_id = $1 AND m.id = n.id AND m.attempts = n.number",
+            "FROM (SELECT * FROM unnest($2::tid[], $3::integer[], $4::timestamptz[], $5::text[]) "
+            "LIMIT cardinality($2)) AS n(at, number, due_at, theirs) "
+            "WHERE m.practice_id = $1 AND m.ctid = n.at AND m.attempts = n.number",
             practice_id,
-            [ending.claim.message_id for ending in telling],
+            [places[ending.claim.message_id, ending.claim.number] for ending in telling],
             [ending.claim.number for ending in telling],
             [ending.due_at for ending in telling],
             [ending.provider_message_id for ending in telling],

@@ -32,24 +32,29 @@ class Unmatched:
 async def match_events(
     connection: Connection, practice_id: PracticeId, account_id: AccountId, events: Sequence[Event]
 ) -> list[MessageId | None]:
-    """The message of each event: by our own id, else by the provider's; only among the account's messages."""
-    rows = await connection.fetch(
-        """
-        SELECT n.place, coalesce(own.id, theirs.id) AS message_id
-        FROM unnest($3::uuid[], $4::text[]) WITH ORDINALITY AS n(message_id, provider_message_id, place)
-        LEFT JOIN message own ON own.practice_id = $1 AND own.id = n.message_id AND own.account_id = $2
-        LEFT JOIN LATERAL (
-            SELECT m.id FROM message m WHERE own.id IS NULL AND m.practice_id = $1 AND m.account_id = $2
-                AND m.provider_message_id = n.provider_message_id ORDER BY m.id DESC LIMIT 1
-        ) theirs ON true
-        ORDER BY n.place
-        """,
-        practice_id,
-        account_id,
-        [event.message_id for event in events],
-        [event.provider_message_id for event in events],
-    )
-    return [row["message_id"] for row in rows]
+    """The message of each event: by our own id, else by the provider's; only among the account's messages. Of several
+    with one provider's id it is the last."""
+    own: set[UUID] = set()
+    if ids := [event.message_id for event in events if event.message_id is not None]:
+        rows = await connection.fetch(
+            "SELECT id FROM message WHERE practice_id = $1 AND account_id = $2 AND id = ANY($3::uuid[])",
+            practice_id,
+            account_id,
+            ids,
+        )
+        own = {row["id"] for row in rows}
+    theirs: dict[str | None, MessageId] = {}
+    others = [event.provider_message_id for event in events if event.message_id not in own]
+    if names := [name for name in others if name is not None]:
+        rows = await connection.fetch(
+            "SELECT provider_message_id, id FROM message WHERE practice_id = $1 AND account_id = $2 "
+            "AND provider_message_id = ANY($3::text[]) ORDER BY id",
+            practice_id,
+            account_id,
+            names,
+        )
+        theirs = {row["provider_message_id"]: row["id"] for row in rows}
+    return [event.message_id if event.message_id in own else theirs.get(event.provider_message_id) for event in events]
 
 
 async def park(connection: Connection, practice_id: PracticeId, unmatched: Sequence[Unmatched]) -> None:

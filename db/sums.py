@@ -13,12 +13,22 @@ if TYPE_CHECKING:
 
 _HEALTHS: Final = tuple(EmailHealth)
 
+Place = tuple[int, int]
+"""Of a row: its ctid, which holds for as long as it is locked."""
+
 
 class Recipient(NamedTuple):
     """Whom a message went to, and at which address."""
 
     patient_id: PatientId
     address: str
+
+
+class Locked(NamedTuple):
+    """A message that this transaction has locked."""
+
+    place: Place
+    recipient: Recipient
 
 
 _FIRSTS: Final = """
@@ -38,8 +48,13 @@ _LOWERED: Final = """
     opened_at = LEAST(m.opened_at, e.opened_at),
     returned_at = LEAST(m.returned_at, e.returned_at)"""
 _FAILURE: Final = ("failure_kind", "failure_smtp_code", "failure_enhanced_code", "failure_reason")
+# Messages are written where they were locked, and not looked for: joined by statistics that were made when a practice
+# had next to nothing, all of its messages would be read for each event. $2 are their ids in order, $3 where they are.
+# With a limit that it can't see Postgres expects one row, for which it goes there; for ten it would rather look.
+_PLACE: Final = "($3::tid[])[width_bucket(message_id, $2::uuid[])] AS place"
+_AT_ITS_PLACE: Final = "m.practice_id = $1 AND m.ctid = e.place"
 _OF_FRESH: Final = f"""
-    SELECT message_id,
+    SELECT message_id, {_PLACE},
         max(verdict) AS verdict,
         {_FIRSTS},
         bool_or(kind = 'attempt_deferred') AS attempt_failed,
@@ -49,7 +64,7 @@ _OF_FRESH: Final = f"""
         bool_or(kind = 'complained') AS complained,
         bool_or(kind = 'unsubscribed') AS unsubscribed
     FROM (SELECT message_id, verdict, kind, machine, believed_at(occurred_at, received_at) AS at FROM fresh) believed
-    GROUP BY message_id"""
+    GROUP BY message_id LIMIT cardinality($2::uuid[])"""
 _RAISED: Final = f"""
     verdict = GREATEST(m.verdict, e.verdict),
     {_LOWERED},
@@ -79,17 +94,18 @@ _SHOWN: Final = ", ".join(
     f"{column} = CASE WHEN f.message_id IS NULL THEN m.{column} ELSE f.{column} END" for column in _FAILURE
 )
 
-SUM_UP: Final = f"""summed AS (
-    UPDATE message m SET {_RAISED} FROM ({_OF_FRESH}) e WHERE m.practice_id = $1 AND m.id = e.message_id)"""
+SUM_UP: Final = f"summed AS (UPDATE message m SET {_RAISED} FROM ({_OF_FRESH}) e WHERE {_AT_ITS_PLACE})"
 """The part of a statement that sums up on their messages, as maxima, minima and ORs, what `fresh` has: the rows of
 `message_event` that the same statement appends. What stood there before needn't be read for it."""
 SUM_UP_FAILURES: Final = f"""summed AS (
-    UPDATE message m SET {_RAISED}, {_SHOWN} FROM ({_OF_FRESH}) e LEFT JOIN ({_WORST}) f USING (message_id)
-    WHERE m.practice_id = $1 AND m.id = message_id)"""
+    UPDATE message m SET {_RAISED}, {_SHOWN}
+    FROM ({_OF_FRESH}) e LEFT JOIN ({_WORST}) f ON f.message_id = e.message_id WHERE {_AT_ITS_PLACE})"""
 """The same where some of `fresh` tell of a failure."""
 
 
-async def bring_forward(connection: Connection, practice_id: PracticeId, copies: Sequence["Matched"]) -> set[MessageId]:
+async def bring_forward(
+    connection: Connection, practice_id: PracticeId, copies: Sequence["Matched"], locked: Mapping[MessageId, Locked]
+) -> set[MessageId]:
     """Lowers times by copies of events that are stored with a later time: theirs was in the future (see
     mail.status.believed_at), and of two copies the smaller counts, whichever came first."""
     rows = await connection.fetch(
@@ -97,18 +113,20 @@ async def bring_forward(connection: Connection, practice_id: PracticeId, copies:
         UPDATE message m SET
             {_LOWERED}, changed_xid = pg_current_xact_id()
         FROM (
-            SELECT message_id,
+            SELECT message_id, {_PLACE},
                 {_FIRSTS}
-            FROM (SELECT message_id, verdict::verdict, at FROM unnest($2::uuid[], $3::text[], $4::timestamptz[])
-                AS n(message_id, verdict, at)) n GROUP BY message_id
+            FROM (SELECT message_id, verdict::verdict, at FROM unnest($4::uuid[], $5::text[], $6::timestamptz[])
+                AS n(message_id, verdict, at)) n GROUP BY message_id LIMIT cardinality($2::uuid[])
         ) e
-        WHERE m.practice_id = $1 AND m.id = e.message_id AND (
+        WHERE {_AT_ITS_PLACE} AND (
             e.cancelled_at < m.cancelled_at OR e.failed_at < m.failed_at
             OR (e.sent_at < m.sent_at AND m.queued_at < m.sent_at) OR e.soft_returned_at < m.soft_returned_at
             OR e.delivered_at < m.delivered_at OR e.opened_at < m.opened_at OR e.returned_at < m.returned_at)
         RETURNING m.id
         """,
         practice_id,
+        list(locked),
+        [message.place for message in locked.values()],
         [entry.message_id for entry in copies],
         [entry.event.verdict.sql_name for entry in copies],
         [entry.received_at for entry in copies],
@@ -120,7 +138,7 @@ async def update_health(
     connection: Connection,
     practice_id: PracticeId,
     told: Sequence["Matched"],
-    recipients: Mapping[MessageId, Recipient],
+    locked: Mapping[MessageId, Locked],
 ) -> None:
     """Sets the health of the patients' addresses; the latest event wins, of several at one time the worst, and only
     for the address it is about. The rows are locked in the order of their ids, as those of the messages are."""
@@ -128,32 +146,36 @@ async def update_health(
     for entry in told:
         if entry.event.machine or (health := health_of(entry.event.kind, entry.event.failure)) is None:
             continue
-        recipient, said = recipients[entry.message_id], (entry.believed_at, _HEALTHS.index(health))
+        recipient, said = locked[entry.message_id].recipient, (entry.believed_at, _HEALTHS.index(health))
         latest[recipient] = max(said, latest.get(recipient, said))
     if not latest:
         return
     # In a statement of its own: one that locks rows and then updates them can wait in a circle with others that do the
     # same, where foreign keys hold the row too.
-    await lock_patients(connection, practice_id, latest)
+    places = await lock_patients(connection, practice_id, latest)
     await connection.execute(
         """
         UPDATE patient p SET email_health = n.health::email_health, email_health_at = n.at
-        FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::text[]) AS n(id, address, at, health)
-        WHERE p.practice_id = $1 AND p.id = n.id AND p.email = n.address
+        FROM (SELECT * FROM unnest($2::tid[], $3::text[], $4::timestamptz[], $5::text[]) LIMIT cardinality($2))
+            AS n(place, address, at, health)
+        WHERE p.practice_id = $1 AND p.ctid = n.place AND p.email = n.address
             AND (p.email_health_at IS NULL OR (p.email_health_at, p.email_health) < (n.at, n.health::email_health))
         """,
         practice_id,
-        [recipient.patient_id for recipient in latest],
+        [places[recipient.patient_id] for recipient in latest],
         [recipient.address for recipient in latest],
         [at for at, _ in latest.values()],
         [_HEALTHS[index].value for _, index in latest.values()],
     )
 
 
-async def lock_patients(connection: Connection, practice_id: PracticeId, recipients: Iterable[Recipient]) -> None:
-    """Locks patients in the order of their ids; after the messages."""
-    await connection.execute(
-        "SELECT FROM patient WHERE practice_id = $1 AND id = ANY($2::uuid[]) ORDER BY id FOR NO KEY UPDATE",
+async def lock_patients(
+    connection: Connection, practice_id: PracticeId, recipients: Iterable[Recipient]
+) -> dict[PatientId, Place]:
+    """Locks patients in the order of their ids, after the messages. Returns where each is, and stays."""
+    rows = await connection.fetch(
+        "SELECT id, ctid FROM patient WHERE practice_id = $1 AND id = ANY($2::uuid[]) ORDER BY id FOR NO KEY UPDATE",
         practice_id,
         [recipient.patient_id for recipient in recipients],
     )
+    return {row["id"]: row["ctid"] for row in rows}

@@ -158,8 +158,8 @@ class _Writer:
         parts = await _in_halves(self._connection, found, self.match, refuse)
         placed = sorted((each for part in parts for each in part), key=_order)
         message_ids = [each.entry.message_id for each in placed if isinstance(each.entry, Matched)]
-        recipients = await lock_messages(self._connection, self._practice_id, message_ids)
-        await lock_patients(self._connection, self._practice_id, recipients.values())
+        locked = await lock_messages(self._connection, self._practice_id, message_ids)
+        await lock_patients(self._connection, self._practice_id, {message.recipient for message in locked.values()})
         return await _in_halves(self._connection, placed, self.write, refuse)
 
     def _entry(self, found: _Found, message_id: MessageId | None) -> Matched | Unmatched:
