@@ -160,6 +160,25 @@ async def test_histories_of_several_messages_told_at_once_come_to_what_their_set
     assert await find_messages(database.app, practice.id, list(expected)) == expected
 
 
+async def test_a_message_that_was_written_while_its_lock_was_waited_for_is_summed_up_where_it_lies_now(
+    database: Database, practice: Practice, owner: asyncpg.Connection
+) -> None:
+    account = await make_account(database, practice)
+    message_id = await make_message(database, practice, await make_patient(database, practice), account, at=QUEUED_AT)
+
+    def event(kind: EventKind) -> Matched:
+        return told(message_id, Event(kind=kind, occurred_at=QUEUED_AT + timedelta(minutes=1), dedupe_key=kind.value))
+
+    async with database.tenant(practice.id) as connection:
+        await record_events(connection, practice.id, [event(EventKind.ACCEPTED)])
+        later = asyncio.create_task(record(database, practice, [event(EventKind.DELIVERED)]))
+        while not await owner.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0)
+    assert await later == {message_id}
+    found = (await find_messages(database.app, practice.id, [message_id]))[message_id]
+    assert (found.sent_at, found.delivered_at) == (QUEUED_AT + timedelta(minutes=1),) * 2
+
+
 async def test_a_tie_of_two_failures_is_decided_by_verdict_then_time_then_key(
     database: Database, practice: Practice
 ) -> None:
