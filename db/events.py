@@ -15,23 +15,19 @@ from mail.status import believed_at
 
 _INSERT: Final = (
     "INSERT INTO message_event (practice_id, message_id, dedupe_key, kind, verdict, machine, occurred_at, "
-    "received_at, source, detail, delivery_id, place, reader{into}) "
+    "received_at, source, detail, failure_kind, failure_smtp_code, failure_enhanced_code, failure_reason, "
+    "delivery_id, place, reader) "
     "SELECT $1, n.message_id, n.dedupe_key, n.kind::event_kind, n.verdict::verdict, n.machine, n.occurred_at, "
-    "n.received_at, n.source::event_source, n.detail, n.delivery_id, n.place, n.reader{read} "
-    "FROM unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::timestamptz[], "
-    "$10::timestamptz[], $11::text[], $12::text[], $13::uuid[], $14::integer[], $15::integer[]{of}) "
-    "AS n(message_id, dedupe_key, kind, verdict, machine, occurred_at, received_at, source, detail, delivery_id, "
-    "place, reader{named}) ON CONFLICT DO NOTHING RETURNING *"
+    "n.received_at, n.source::event_source, n.detail, n.failure_kind::failure_kind, n.smtp_code, n.enhanced_code, "
+    "n.reason, n.delivery_id, n.place, n.reader FROM unnest($4::uuid[], $5::text[], $6::text[], $7::text[], "
+    "$8::boolean[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::integer[], "
+    "$15::text[], $16::text[], $17::uuid[], $18::integer[], $19::integer[]) "
+    "AS n(message_id, dedupe_key, kind, verdict, machine, occurred_at, received_at, source, detail, failure_kind, "
+    "smtp_code, enhanced_code, reason, delivery_id, place, reader) "
+    "ON CONFLICT DO NOTHING RETURNING *"
 )
-_INSERT_PLAIN: Final = _INSERT.format(into="", read="", of="", named="")
-_INSERT_FAILURES: Final = _INSERT.format(
-    into=", failure_kind, failure_smtp_code, failure_enhanced_code, failure_reason",
-    read=", n.failure_kind::failure_kind, n.smtp_code, n.enhanced_code, n.reason",
-    of=", $16::text[], $17::integer[], $18::text[], $19::text[]",
-    named=", failure_kind, smtp_code, enhanced_code, reason",
-)
-_APPEND: Final = f"WITH fresh AS ({_INSERT_PLAIN}), {SUM_UP} SELECT message_id FROM fresh"
-_APPEND_FAILURES: Final = f"WITH fresh AS ({_INSERT_FAILURES}), {SUM_UP_FAILURES} SELECT message_id FROM fresh"
+_APPEND: Final = f"WITH fresh AS ({_INSERT}), {SUM_UP} SELECT message_id FROM fresh"
+_APPEND_FAILURES: Final = f"WITH fresh AS ({_INSERT}), {SUM_UP_FAILURES} SELECT message_id FROM fresh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +76,9 @@ async def append_events(connection: Connection, practice_id: PracticeId, matched
     locked = await lock_messages(connection, practice_id, [entry.message_id for entry in matched])
     matched = await _without_known(connection, practice_id, matched)
     failures = [entry.event.failure for entry in matched]
-    columns: list[Sequence[object]] = [
+    inserted = await connection.fetch(
+        _APPEND_FAILURES if any(failures) else _APPEND,
+        practice_id,
         list(locked),
         [message.place for message in locked.values()],
         [entry.message_id for entry in matched],
@@ -88,14 +86,11 @@ async def append_events(connection: Connection, practice_id: PracticeId, matched
         [entry.received_at for entry in matched],
         [entry.source.value for entry in matched],
         [entry.event.detail for entry in matched],
+        *failure_columns(failures),
         [entry.delivery_id for entry in matched],
         [entry.event.place for entry in matched],
         [entry.reader for entry in matched],
-    ]
-    if any(failures):
-        inserted = await connection.fetch(_APPEND_FAILURES, practice_id, *columns, *failure_columns(failures))
-    else:
-        inserted = await connection.fetch(_APPEND, practice_id, *columns)
+    )
     changed = {MessageId(row["message_id"]) for row in inserted}
     if len(inserted) < len(matched):
         early = [entry for entry in matched if entry.believed_at < entry.event.occurred_at]
