@@ -1,6 +1,6 @@
 """Evidence: appended once, summed up on its message (db.sums) in the same transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -62,18 +62,19 @@ class Appended:
 
 async def record_events(connection: Connection, practice_id: PracticeId, matched: Sequence[Matched]) -> set[MessageId]:
     """Appends what is new and sums it up on the messages; returns the messages that changed."""
-    return (await append_events(connection, practice_id, matched)).messages
+    locked = await lock_messages(connection, practice_id, [entry.message_id for entry in matched])
+    return (await append_events(connection, practice_id, matched, locked)).messages
 
 
-async def append_events(connection: Connection, practice_id: PracticeId, matched: Sequence[Matched]) -> Appended:
-    """Appends what is new and sums it up on the messages.
+async def append_events(
+    connection: Connection, practice_id: PracticeId, matched: Sequence[Matched], locked: Mapping[MessageId, Locked]
+) -> Appended:
+    """Appends what is new and sums it up on the messages, which are `locked` and unchanged since.
 
-    Repeats are dropped by the primary key. The rows of the messages are locked in the order of their ids,
-    so that workers never wait for each other in a circle.
+    Repeats are dropped by the primary key.
     """
     if not matched:
         return Appended(0, set())
-    locked = await lock_messages(connection, practice_id, [entry.message_id for entry in matched])
     matched = await _without_known(connection, practice_id, matched)
     failures = [entry.event.failure for entry in matched]
     inserted = await connection.fetch(
@@ -103,16 +104,22 @@ async def append_events(connection: Connection, practice_id: PracticeId, matched
 
 
 async def lock_messages(
-    connection: Connection, practice_id: PracticeId, message_ids: Sequence[UUID]
+    connection: Connection, practice_id: PracticeId, message_ids: Iterable[UUID]
 ) -> dict[MessageId, Locked]:
-    """Locks messages in the order of their ids: before anything else of theirs, as everybody does."""
+    """Locks messages in the order of their ids, so that workers never wait for each other in a circle: before anything
+    else of theirs, as everybody does. Where a message lies holds until this transaction writes it."""
+    if not (ids := list(message_ids)):
+        return {}
     rows = await connection.fetch(
-        "SELECT id, ctid, patient_id, recipient FROM message WHERE practice_id = $1 AND id = ANY($2::uuid[]) "
-        "ORDER BY id FOR NO KEY UPDATE",
+        "SELECT id, ctid, account_id, patient_id, recipient FROM message "
+        "WHERE practice_id = $1 AND id = ANY($2::uuid[]) ORDER BY id FOR NO KEY UPDATE",
         practice_id,
-        message_ids,
+        ids,
     )
-    return {row["id"]: Locked(row["ctid"], Recipient(row["patient_id"], row["recipient"])) for row in rows}
+    return {
+        row["id"]: Locked(row["ctid"], row["account_id"], Recipient(row["patient_id"], row["recipient"]))
+        for row in rows
+    }
 
 
 async def _without_known(

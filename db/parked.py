@@ -29,34 +29,6 @@ class Unmatched:
     reader: int | None = None
 
 
-async def match_events(
-    connection: Connection, practice_id: PracticeId, account_id: AccountId, events: Sequence[Event]
-) -> list[MessageId | None]:
-    """The message of each event: by our own id, else by the provider's; only among the account's messages. Of several
-    with one provider's id it is the last."""
-    own: set[UUID] = set()
-    if ids := [event.message_id for event in events if event.message_id is not None]:
-        rows = await connection.fetch(
-            "SELECT id FROM message WHERE practice_id = $1 AND account_id = $2 AND id = ANY($3::uuid[])",
-            practice_id,
-            account_id,
-            ids,
-        )
-        own = {row["id"] for row in rows}
-    theirs: dict[str | None, MessageId] = {}
-    others = [event.provider_message_id for event in events if event.message_id not in own]
-    if names := [name for name in others if name is not None]:
-        rows = await connection.fetch(
-            "SELECT provider_message_id, id FROM message WHERE practice_id = $1 AND account_id = $2 "
-            "AND provider_message_id = ANY($3::text[]) ORDER BY id",
-            practice_id,
-            account_id,
-            names,
-        )
-        theirs = {row["provider_message_id"]: row["id"] for row in rows}
-    return [event.message_id if event.message_id in own else theirs.get(event.provider_message_id) for event in events]
-
-
 async def park(connection: Connection, practice_id: PracticeId, unmatched: Sequence[Unmatched]) -> None:
     """Keeps events until their message appears; of copies one waits, with the time of the first."""
     copies: dict[tuple[str, ...], Unmatched] = {}
@@ -158,7 +130,7 @@ async def join_parked(
         message_ids = await _appeared(connection, practice_id, "$2::boolean", True)
     if not message_ids:
         return set()
-    await lock_messages(connection, practice_id, message_ids)
+    locked = await lock_messages(connection, practice_id, message_ids)
     rows = await connection.fetch(
         """
         WITH matched AS (
@@ -177,7 +149,7 @@ async def join_parked(
         practice_id,
         message_ids,
     )
-    return (await append_events(connection, practice_id, [_matched(row) for row in rows])).messages
+    return (await append_events(connection, practice_id, [_matched(row) for row in rows], locked)).messages
 
 
 async def _appeared(connection: Connection, practice_id: PracticeId, wanted: str, value: object) -> list[UUID]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from db.pool import Connection
 from mail.health import EmailHealth, health_of
-from mail.ids import MessageId, PatientId, PracticeId
+from mail.ids import AccountId, MessageId, PatientId, PracticeId
 
 if TYPE_CHECKING:
     from db.events import Matched
@@ -28,6 +28,7 @@ class Locked(NamedTuple):
     """A message that this transaction has locked."""
 
     place: Place
+    account_id: AccountId
     recipient: Recipient
 
 

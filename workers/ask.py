@@ -15,7 +15,7 @@ import structlog
 from db import asking
 from db.asking import Claimed, Look, Window
 from db.events import Matched, record_events
-from db.parked import match_events
+from db.matching import match_events
 from db.pool import Database
 from mail.errors import CredentialsIncomplete
 from mail.event import EventSource
@@ -177,7 +177,8 @@ class Asker:
         received_at = await self._database.now()
         account = look.account
         async with self._database.tenant(account.practice_id) as connection:
-            found = await match_events(connection, account.practice_id, account.account_id, events)
+            told = [(account.account_id, event) for event in events]
+            found = await match_events(connection, account.practice_id, told)
             matched = [
                 Matched(message_id, replace(event, message_id=message_id), EventSource.POLL, received_at)
                 for event, message_id in zip(events, found, strict=True)

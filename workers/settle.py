@@ -4,7 +4,7 @@ All of it in the caller's transaction. An event that the store refuses is found 
 """
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypeVar
@@ -17,9 +17,10 @@ from db import inbox
 from db.confirmations import want_confirmation
 from db.events import Matched, append_events, lock_messages
 from db.inbox import Applied, Delivery
-from db.parked import Unmatched, match_events, park, parked_key, supersede_parked
+from db.matching import OutOfOrderError, lock_matching, match_events
+from db.parked import Unmatched, park, parked_key, supersede_parked
 from db.pool import Connection
-from db.sums import lock_patients
+from db.sums import Locked, lock_patients
 from mail.event import Event, EventSource
 from mail.ids import AccountId, MessageId, PracticeId
 from mail.providers import provider
@@ -77,7 +78,9 @@ async def settle(
     writer = _Writer(connection, practice_id, reader)
     try:
         async with connection.transaction():
-            written = [await writer.write(await writer.match(found))] if found else []
+            written = [await writer.write_matching(found)] if found else []
+    except OutOfOrderError:
+        written = await writer.write_what_can_be(found, refused)
     except Exception as error:
         if not _is_of_an_event(error):
             raise
@@ -116,34 +119,31 @@ class _Writer:
         self._practice_id = practice_id
         self._reader = reader
 
+    async def write_matching(self, found: Sequence[_Found]) -> _Written:
+        """Writes events on the messages that they are about. Raises `OutOfOrderError`, having written nothing."""
+        ids, locked = await lock_matching(self._connection, self._practice_id, _told(found))
+        return await self._write(self._placed(found, ids), locked)
+
     async def match(self, found: Sequence[_Found]) -> list[_Found]:
-        """Looks the events' messages up, with one statement for each account."""
-        by_account: dict[AccountId, list[_Found]] = defaultdict(list)
-        for each in found:
-            by_account[each.delivery.account_id].append(each)
-        placed: list[_Found] = []
-        for account_id, of_account in by_account.items():
-            events = [each.event for each in of_account]
-            ids = await match_events(self._connection, self._practice_id, account_id, events)
-            placed += [
-                _Found(each.delivery, each.event, self._entry(each, message_id))
-                for each, message_id in zip(of_account, ids, strict=True)
-            ]
-        return placed
+        """Looks the events' messages up."""
+        return self._placed(found, await match_events(self._connection, self._practice_id, _told(found)))
 
     async def write(self, placed: Sequence[_Found]) -> _Written:
-        """Locks messages first, then what is parked, then patients, as everybody does."""
+        """Writes events on messages that were looked up."""
+        message_ids = [each.entry.message_id for each in placed if isinstance(each.entry, Matched)]
+        return await self._write(placed, await lock_messages(self._connection, self._practice_id, message_ids))
+
+    async def _write(self, placed: Sequence[_Found], locked: Mapping[MessageId, Locked]) -> _Written:
+        """Messages are locked first, then what is parked, then patients, as everybody does."""
         connection, practice_id = self._connection, self._practice_id
         entries = [each.entry for each in placed if each.entry is not None]
         matched = [entry for entry in entries if isinstance(entry, Matched)]
         unmatched = [entry for entry in entries if isinstance(entry, Unmatched)]
         again = [entry for entry in entries if entry.source is EventSource.REPLAY]
-        if unmatched or again:
-            await lock_messages(connection, practice_id, [entry.message_id for entry in matched])
         matched_now = await supersede_parked(connection, practice_id, again)
         if unmatched:
             await park(connection, practice_id, unmatched)
-        appended = await append_events(connection, practice_id, matched)
+        appended = await append_events(connection, practice_id, matched, locked)
         return _Written(appended.events, matched_now, appended.messages, [each.delivery_id for each in unmatched])
 
     async def write_what_can_be(self, found: Sequence[_Found], refused: dict[UUID, list[Unreadable]]) -> list[_Written]:
@@ -162,12 +162,22 @@ class _Writer:
         await lock_patients(self._connection, self._practice_id, {message.recipient for message in locked.values()})
         return await _in_halves(self._connection, placed, self.write, refuse)
 
+    def _placed(self, found: Sequence[_Found], message_ids: Sequence[MessageId | None]) -> list[_Found]:
+        return [
+            _Found(each.delivery, each.event, self._entry(each, message_id))
+            for each, message_id in zip(found, message_ids, strict=True)
+        ]
+
     def _entry(self, found: _Found, message_id: MessageId | None) -> Matched | Unmatched:
         delivery, event = found.delivery, found.event
         source = EventSource.REPLAY if delivery.again else EventSource.WEBHOOK
         if message_id is None:
             return Unmatched(delivery.account_id, delivery.id, event, source, delivery.received_at, self._reader)
         return Matched(message_id, event, source, delivery.received_at, delivery.id, self._reader, again=delivery.again)
+
+
+def _told(found: Sequence[_Found]) -> list[tuple[AccountId, Event]]:
+    return [(each.delivery.account_id, each.event) for each in found]
 
 
 async def _in_halves(

@@ -1,7 +1,7 @@
 """Webhooks applied: in any order, however often, early or poisoned, the same truth comes of them."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -11,9 +11,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from db.events import Appended, Matched, append_events
-from db.parked import match_events
+from db.matching import lock_matching
 from db.pool import Connection
 from db.practices import Practice
+from db.sums import Locked
 from mail.ids import MessageId, PracticeId
 from mail.providers.base import Reading
 from tests.integration.api.evidence import make_messages
@@ -177,10 +178,12 @@ async def test_of_a_thousand_events_one_that_the_store_refuses_is_set_aside(
     hook = await sendgrid_hook(stack, practice, api)
     messages = await make_thousand(stack, practice, hook)
 
-    async def refuse_one(connection: Connection, practice_id: PracticeId, matched: list[Matched]) -> Appended:
+    async def refuse_one(
+        connection: Connection, practice_id: PracticeId, matched: list[Matched], locked: Mapping[MessageId, Locked]
+    ) -> Appended:
         if any(entry.message_id == messages[500] for entry in matched):
             await connection.execute("SELECT 1 / 0")
-        return await append_events(connection, practice_id, matched)
+        return await append_events(connection, practice_id, matched, locked)
 
     monkeypatch.setattr("workers.settle.append_events", refuse_one)
     async with httpx2.AsyncClient() as http:
@@ -218,12 +221,14 @@ async def test_a_practice_whose_webhooks_cannot_be_applied_holds_up_no_other(
     patient = await make_patient(stack.database, other_practice)
     message = await make_message(stack.database, other_practice, patient, other.account)
 
-    async def fail_for_one(connection: Connection, practice_id: PracticeId, *more: Any) -> list[MessageId | None]:
+    async def fail_for_one(
+        connection: Connection, practice_id: PracticeId, *more: Any
+    ) -> tuple[list[MessageId | None], dict[MessageId, Locked]]:
         if practice_id == practice.id:
             raise asyncpg.InternalServerError("a broken index")
-        return await match_events(connection, practice_id, *more)
+        return await lock_matching(connection, practice_id, *more)
 
-    monkeypatch.setattr("workers.settle.match_events", fail_for_one)
+    monkeypatch.setattr("workers.settle.lock_matching", fail_for_one)
     async with httpx2.AsyncClient() as http:
         assert await stuck.post(http, [sendgrid_event("delivered")]) == 200
         assert await other.post(http, [sendgrid_event("delivered", message)]) == 200

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,10 +12,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from db.events import Appended, Matched, append_events, record_events
+from db.ids import uuid7
+from db.matching import lock_matching
 from db.messages import find_messages
 from db.outbox import AttemptOutcome, Lane, claim_due
 from db.pool import Connection, Database
 from db.practices import Practice
+from db.sums import Locked
 from mail.event import Event, EventKind, EventSource
 from mail.failure import Failure, FailureKind
 from mail.ids import MessageId, PracticeId
@@ -54,12 +57,14 @@ async def test_of_a_thousand_webhooks_one_that_the_store_refuses_is_set_aside_an
     messages = await messages_of(inbox, 1000)
     calls = 0
 
-    async def refuse_one(connection: Connection, practice_id: PracticeId, matched: list[Matched]) -> Appended:
+    async def refuse_one(
+        connection: Connection, practice_id: PracticeId, matched: list[Matched], locked: Mapping[MessageId, Locked]
+    ) -> Appended:
         nonlocal calls
         calls += 1
         if any(entry.message_id == messages[700] for entry in matched):
             await connection.execute("SELECT 1 / 0")
-        return await append_events(connection, practice_id, matched)
+        return await append_events(connection, practice_id, matched, locked)
 
     monkeypatch.setattr("workers.settle.append_events", refuse_one)
     monkeypatch.setattr(READ, inbox.reading())
@@ -100,11 +105,13 @@ async def test_many_workers_with_crossing_messages_and_a_bad_event_never_deadloc
     bad = messages[13]
     errors: list[type[Exception]] = []
 
-    async def watched(connection: Connection, practice_id: PracticeId, matched: list[Matched]) -> Appended:
+    async def watched(
+        connection: Connection, practice_id: PracticeId, matched: list[Matched], locked: Mapping[MessageId, Locked]
+    ) -> Appended:
         if any(entry.message_id == bad and entry.event.kind is EventKind.CLICKED for entry in matched):
             await connection.execute("SELECT 1 / 0")
         try:
-            return await append_events(connection, practice_id, matched)
+            return await append_events(connection, practice_id, matched, locked)
         except Exception as error:
             errors.append(type(error))
             raise
@@ -137,26 +144,50 @@ async def test_an_event_beside_our_own_commit_of_the_esps_id_finds_its_message_w
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The look-up finds no message, then the send is committed and sees nothing parked, then the event is parked."""
-    from workers.settle import match_events
-
     patient = await make_patient(inbox.database, inbox.practice)
     message = await make_message(inbox.database, inbox.practice, patient, inbox.account)
     async with inbox.database.tenant(inbox.practice.id) as connection:
         claimed = await claim(connection, inbox.practice.id, message, HOUR)
     assert claimed is not None
 
-    async def then_it_is_committed(*arguments: Any) -> list[MessageId | None]:
-        found = await match_events(*arguments)
+    async def then_it_is_committed(*arguments: Any) -> tuple[list[MessageId | None], dict[MessageId, Locked]]:
+        found = await lock_matching(*arguments)
         async with inbox.database.tenant(inbox.practice.id) as connection:
             accepted = event(EventKind.ACCEPTED, key="attempt/1/accepted")
             assert await finish(connection, claimed, AttemptOutcome.ACCEPTED, accepted, "theirs")
         return found
 
-    monkeypatch.setattr("workers.settle.match_events", then_it_is_committed)
+    monkeypatch.setattr("workers.settle.lock_matching", then_it_is_committed)
     monkeypatch.setattr(READ, inbox.reading())
     await inbox.take(event(EventKind.DELIVERED, provider_message_id="theirs"))
     await inbox.apply()
     assert (await inbox.sums(message)).verdict is Verdict.DELIVERED
+
+
+async def test_events_with_an_id_of_ours_that_is_not_theirs_are_settled_by_the_esps_id_in_the_order_of_all(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by what is looked up second, a message would be locked after those that the rest of the batch has."""
+    chance = random.Random(11)
+    messages = await messages_of(inbox, 20)
+    async with inbox.database.tenant(inbox.practice.id) as connection:
+        await connection.execute("UPDATE message SET provider_message_id = 'sg-' || id")
+    monkeypatch.setattr(READ, inbox.reading())
+    for number in range(100):
+        known, strange = chance.sample(messages, 2)
+        kinds = chance.sample([EventKind.OPENED, EventKind.CLICKED, EventKind.BOUNCED], 2)
+        await inbox.take(
+            event(kinds[0], known, key=f"{number}/0"),
+            event(kinds[1], MessageId(uuid7(NOON)), provider_message_id=f"sg-{strange}", key=f"{number}/1"),
+        )
+    appliers = [Applier(inbox.database, OWN_SEALER, inbox.hurry, reader=1, batch=batch) for batch in (1, 3, 10)]
+    with capture_logs() as logs:
+        counts = await asyncio.gather(*(applier.apply_pending() for applier in appliers))
+    assert sum(counts) == 100
+    assert [entry for entry in logs if entry["log_level"] != "debug"] == []
+    async with inbox.database.tenant(inbox.practice.id) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM message_event") == 200
+        assert await connection.fetchval("SELECT count(*) FROM parked_event") == 0
 
 
 async def test_however_sends_and_their_events_race_none_is_left_waiting(

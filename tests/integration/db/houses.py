@@ -12,6 +12,7 @@ from db.audit import ViewEntry, record_deed, record_views
 from db.events import Matched, record_events
 from db.ids import uuid7
 from db.messages import Body, NewMessage, insert_messages
+from db.outbox import AttemptOutcome
 from db.parked import Unmatched, park
 from db.patients import Patient
 from db.pool import Database
@@ -21,7 +22,7 @@ from mail.event import Event, EventKind, EventSource
 from mail.failure import Failure
 from mail.ids import DeliveryId, MessageId
 from tests.support.databases import OWN_SEALER
-from tests.support.outbox import claim
+from tests.support.outbox import claim, finish
 from tests.support.practice import make_account, make_delivery, make_message, make_patient, make_practice
 
 HOUR = timedelta(hours=1)
@@ -128,3 +129,15 @@ async def tables(owner: asyncpg.Connection) -> list[str]:
 
 def key_of(table: str) -> str:
     return "id" if table == "practice" else "practice_id"
+
+
+async def sent(database: Database, house: House, theirs: str) -> MessageId:
+    """A message that its ESP has taken, by the id `theirs`."""
+    message_id = await make_message(database, house.practice, house.patient, house.account)
+    async with database.tenant(house.practice.id) as connection:
+        claimed = await claim(connection, house.practice.id, message_id, HOUR)
+    assert claimed is not None
+    async with database.tenant(house.practice.id) as connection:
+        accepted = event(EventKind.ACCEPTED, "attempt/1/accepted")
+        await finish(connection, claimed, AttemptOutcome.ACCEPTED, accepted, theirs)
+    return message_id

@@ -6,11 +6,11 @@ from typing import TypeVar
 
 import asyncpg
 
-from db.events import Matched, append_events
+from db.events import Matched, record_events
 from db.inbox import Applied, mark_applied, take_pending
+from db.matching import lock_matching
 from db.messages import insert_messages
 from db.outbox import AttemptOutcome, Claim, Ending, Lane, claim_due, finish_all
-from db.parked import match_events
 from db.pool import Connection, Database, PoolSize
 from mail.event import Event, EventKind, EventSource
 from mail.failure import Failure, FailureKind
@@ -65,18 +65,17 @@ class Batch:
         assert {message_id for message_id, _ in written} == set(ids)
         events = [event(EventKind.DELIVERED, ours=each) for each in ids]
         events += [event(EventKind.OPENED, theirs=f"theirs-{each}") for each in ids]
-        matched = await self._count("match", lambda on: match_events(on, practice_id, account_id, events))
+        told = [(account_id, each) for each in events]
+        matched, _ = await self._count("match", lambda on: lock_matching(on, practice_id, told))
         assert matched == [*ids, *ids]
         delivered = [
             Matched(message_id, each, EventSource.WEBHOOK, now())
             for message_id, each in zip(matched, events, strict=True)
             if message_id
         ]
-        appended = await self._count("append", lambda on: append_events(on, practice_id, delivered))
-        assert appended.events == len(delivered)
+        assert await self._count("append", lambda on: record_events(on, practice_id, delivered)) == set(ids)
         refused = [bounced(each, "bounced") for each in ids]
-        appended = await self._count("append failures", lambda on: append_events(on, practice_id, refused))
-        assert appended.events == len(refused)
+        assert await self._count("append failures", lambda on: record_events(on, practice_id, refused)) == set(ids)
 
         async def apply(connection: Connection) -> Sequence[object]:
             taken = await take_pending(connection, OWN_SEALER, practice_id, BATCH)

@@ -19,18 +19,16 @@ from db.inbox import (
     touch_accounts,
 )
 from db.messages import find_bodies, find_messages
-from db.outbox import AttemptOutcome
-from db.parked import Unmatched, find_practices_with_parked, join_parked, match_events, park
+from db.parked import Unmatched, find_practices_with_parked, join_parked, park
 from db.pool import Database
 from db.sealing import Sealer
 from mail.event import Event, EventKind, EventSource
 from mail.failure import Failure, FailureKind
 from mail.ids import DeliveryId, MessageId
 from mail.status import Verdict
-from tests.integration.db.houses import HOUR, House, event, now, promise, store
+from tests.integration.db.houses import HOUR, House, event, now, promise, sent, store
 from tests.support.databases import OWN_SEALER
-from tests.support.outbox import claim, finish
-from tests.support.practice import make_account, make_delivery, make_message
+from tests.support.practice import make_delivery, make_message
 
 
 async def post(database: Database, house: House, body: bytes = b"[]") -> DeliveryId:
@@ -119,17 +117,6 @@ async def parked(owner: asyncpg.Connection, house: House) -> int:
     return count - 1
 
 
-async def sent(database: Database, house: House, theirs: str) -> MessageId:
-    message_id = await make_message(database, house.practice, house.patient, house.account)
-    async with database.tenant(house.practice.id) as connection:
-        claimed = await claim(connection, house.practice.id, message_id, HOUR)
-    assert claimed is not None
-    async with database.tenant(house.practice.id) as connection:
-        accepted = event(EventKind.ACCEPTED, "attempt/1/accepted")
-        await finish(connection, claimed, AttemptOutcome.ACCEPTED, accepted, theirs)
-    return message_id
-
-
 async def test_an_event_by_their_id_that_came_first_is_joined_by_the_answer_to_the_send(
     database: Database, house: House, owner: asyncpg.Connection
 ) -> None:
@@ -212,36 +199,6 @@ async def test_several_workers_that_join_at_once_move_each_event_once(
     assert await parked(owner, house) == 0
     opened = "SELECT count(*) FROM message_event WHERE message_id = $1 AND kind = 'opened'"
     assert await owner.fetchval(opened, message_id) == 20
-
-
-async def test_events_match_by_our_id_before_theirs_and_only_within_the_account(
-    database: Database, house: House, other: House
-) -> None:
-    one = await sent(database, house, "one")
-    two = await sent(database, house, "two")
-    foreign = await sent(database, other, "foreign")
-    second_account = await make_account(database, house.practice)
-    asked = [
-        event(EventKind.OPENED, ours=one),
-        event(EventKind.OPENED, theirs="two"),
-        event(EventKind.OPENED, ours=one, theirs="two"),
-        event(EventKind.OPENED, ours=foreign),
-        event(EventKind.OPENED, theirs="foreign"),
-        event(EventKind.OPENED, ours=foreign, theirs="two"),
-        event(EventKind.OPENED, ours=uuid7(now()), theirs="nobody's"),
-    ]
-    async with database.tenant(house.practice.id) as connection:
-        assert await match_events(connection, house.practice.id, house.account.id, asked) == [
-            one,
-            two,
-            one,
-            None,
-            None,
-            two,
-            None,
-        ]
-        assert await match_events(connection, house.practice.id, second_account.id, asked) == [None] * 7
-        assert await match_events(connection, house.practice.id, house.account.id, []) == []
 
 
 async def test_a_sealed_body_that_was_moved_to_another_row_does_not_open(

@@ -10,9 +10,9 @@ import pytest
 
 from db import outbox
 from db.accounts import Account
+from db.matching import match_events
 from db.messages import Message, find_messages
 from db.outbox import AttemptOutcome, Claim, Ending, Lane, cancel, find_due, finish_all
-from db.parked import match_events
 from db.patients import Patient
 from db.pool import Connection, Database, PoolSize
 from db.practices import Practice
@@ -189,7 +189,8 @@ async def test_an_accepted_message_is_sent_and_found_by_the_id_of_the_esp(
     assert message.sent_at is not None
     async with database.tenant(practice.id) as connection:
         asked = [event(EventKind.DELIVERED, theirs="theirs"), event(EventKind.DELIVERED, theirs="nobody's")]
-        assert await match_events(connection, practice.id, account.id, asked) == [message_id, None]
+        told = [(account.id, each) for each in asked]
+        assert await match_events(connection, practice.id, told) == [message_id, None]
 
 
 async def test_a_message_put_off_is_due_again_when_said(
