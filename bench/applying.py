@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import orjson
@@ -75,16 +75,9 @@ async def apply_new(
     around: contextlib.AbstractContextManager[object] | None = None,
     newest: int | None = None,
 ) -> float:
-    """Events a second over `count` webhooks, each of another message of the practice, chosen from all or in turn from
-    the `newest`; `around` holds the applying alone."""
-    ids = await owner.fetch(
-        "SELECT id FROM message WHERE practice_id = $1 AND account_id = $2 "
-        f"ORDER BY {'random()' if newest is None else 'id DESC'} LIMIT $3",
-        tenant.practice.id,
-        tenant.esp.id,
-        newest or count,
-    )
-    messages = [ids[number % len(ids)]["id"] for number in range(count)]
+    """Events a second over `count` webhooks, each of another message of the practice as `any_messages` chooses them;
+    `around` holds the applying alone."""
+    messages = await any_messages(owner, tenant, count, newest)
     sealer = Sealer([SECRET_KEY])
     posts = [
         NewDelivery(
@@ -108,6 +101,18 @@ async def apply_new(
     added = await owner.fetchval("SELECT count(*) FROM message_event") - before
     assert (applied, added) == (count, count), (applied, added)
     return count / seconds
+
+
+async def any_messages(owner: Any, tenant: Tenant, count: int, newest: int | None = None) -> Sequence[UUID]:
+    """Messages of the practice, chosen from all or in turn from the `newest`."""
+    ids = await owner.fetch(
+        "SELECT id FROM message WHERE practice_id = $1 AND account_id = $2 "
+        f"ORDER BY {'random()' if newest is None else 'id DESC'} LIMIT $3",
+        tenant.practice.id,
+        tenant.esp.id,
+        newest or count,
+    )
+    return [ids[number % len(ids)]["id"] for number in range(count)]
 
 
 def _body(message: str) -> bytes:

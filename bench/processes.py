@@ -104,8 +104,17 @@ def postgres_seconds(postmaster: int) -> float:
     """Processor time of the whole of Postgres."""
     pids = [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
     return cpu_seconds(postmaster) + sum(
-        cpu_seconds(pid) for pid in pids if (fields := _stat(pid)) and int(fields[1]) == postmaster
+        _scheduled_seconds(pid) for pid in pids if (fields := _stat(pid)) and int(fields[1]) == postmaster
     )
+
+
+def _scheduled_seconds(pid: int) -> float:
+    """Processor time of a process of one thread, to the nanosecond where the kernel says it; `cpu_seconds` counts in
+    hundredths."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except (OSError, IndexError):
+        return cpu_seconds(pid)
 
 
 def _stat(pid: int) -> list[str]:

@@ -21,7 +21,7 @@ from rich.console import Console
 from api.graphql.ids import key_cursor
 from bench import questions, report
 from bench.answers import answer, rows_of
-from bench.applying import apply_new
+from bench.applying import any_messages, apply_new
 from bench.bulk import add_messages
 from bench.figures import Benchmark, Column, Goal, Row
 from bench.load import Load
@@ -49,10 +49,21 @@ _CONNECTIONS: Final = 8
 _DEEP: Final = 10_000
 """The page of the practice's list that is asked for, or the last one where there are fewer."""
 _BATCH: Final = 1000
+_APPLIED: Final = 4000
+_AT_ONCE: Final = 500
+"""What a worker applies in one transaction."""
 _NEWEST: Final = 200
 """Messages of a practice that webhooks are about in life: almost all come within hours of the sending."""
 _ASKED: Final = 100
 """Patients of each practice who are asked for, by chance."""
+_UPDATE: Final = (
+    "UPDATE message m SET verdict = 'opened', opened_at = now(), changed_xid = pg_current_xact_id() "
+    "FROM unnest($2::uuid[]) AS n(id) WHERE m.practice_id = $1 AND m.id = n.id"
+)
+_INSERT: Final = (
+    "INSERT INTO message_event (practice_id, message_id, dedupe_key, kind, verdict, occurred_at, source) "
+    "SELECT $1, id, gen_random_uuid()::text, 'opened', 'opened', now(), 'webhook' FROM unnest($2::uuid[]) AS n(id)"
+)
 _COLUMNS: Final = (Column("both", "us, both"), Column("server", "ours us"), Column("postgres", "Postgres us"))
 
 
@@ -159,6 +170,7 @@ def _measures(seconds: float) -> Mapping[str, _Measure]:
         "A webhook stored": partial(_store, seconds=seconds),
         f"A webhook applied, of the {_NEWEST} newest messages": partial(_apply, newest=_NEWEST),
         "A webhook applied, of any message": _apply,
+        "An UPDATE and an INSERT, of any message": _write,
         "An email claimed and finished": _send,
     }
 
@@ -213,11 +225,31 @@ async def _apply(end: _End, *, pid: int, newest: int | None = None) -> dict[str,
         applier = Applier(end.database, Sealer([SECRET_KEY]), Jobs(client, enabled=False))
         costs = _Costs(pid)
         tenant = end.tenants[int(time.time()) % len(end.tenants)]
-        await apply_new(owner, end.database, applier, tenant, _BATCH, costs, newest)
+        await apply_new(owner, end.database, applier, tenant, _APPLIED, costs, newest)
     finally:
         await owner.close()
         await client.aclose(close_connection_pool=True)
-    return costs.each(_BATCH)
+    return costs.each(_APPLIED)
+
+
+async def _write(end: _End, *, pid: int) -> dict[str, float]:
+    """The bare limit: what Postgres takes for the two rows of an event, were nothing matched, locked or summed up."""
+    by_key = dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "off")
+    owner = await asyncpg.connect(end.servers.database_url, server_settings=by_key)
+    tenant = end.tenants[int(time.time()) % len(end.tenants)]
+    try:
+        ids = await any_messages(owner, tenant, _APPLIED)
+        update, insert = await owner.prepare(_UPDATE), await owner.prepare(_INSERT)
+        await owner.execute("CHECKPOINT")
+        with _Costs(pid) as costs:
+            for start in range(0, _APPLIED, _AT_ONCE):
+                some = sorted(ids[start : start + _AT_ONCE])
+                async with owner.transaction():
+                    await update.fetch(tenant.practice.id, some)
+                    await insert.fetch(tenant.practice.id, some)
+    finally:
+        await owner.close()
+    return costs.each(_APPLIED)
 
 
 async def _send(end: _End, *, pid: int) -> dict[str, float]:
