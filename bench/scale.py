@@ -56,6 +56,8 @@ _NEWEST: Final = 200
 """Messages of a practice that webhooks are about in life: almost all come within hours of the sending."""
 _ASKED: Final = 100
 """Patients of each practice who are asked for, by chance."""
+_LIMIT: Final = "An UPDATE and an INSERT alone, of any message"
+"""What isn't ours and has no goal: how flat Postgres is."""
 _UPDATE: Final = (
     "UPDATE message m SET verdict = 'opened', opened_at = now(), changed_xid = pg_current_xact_id() "
     "FROM unnest($2::uuid[]) AS n(id) WHERE m.practice_id = $1 AND m.id = n.id"
@@ -170,7 +172,7 @@ def _measures(seconds: float) -> Mapping[str, _Measure]:
         "A webhook stored": partial(_store, seconds=seconds),
         f"A webhook applied, of the {_NEWEST} newest messages": partial(_apply, newest=_NEWEST),
         "A webhook applied, of any message": _apply,
-        "An UPDATE and an INSERT, of any message": _write,
+        _LIMIT: _write,
         "An email claimed and finished": _send,
     }
 
@@ -190,7 +192,7 @@ async def _benchmark(title: str, ends: Sequence[_End], rounds: int, measure: _Me
         rows=[Row(name, each) for name, each in figures.items()],
         against=ends[0].name,
         columns=_COLUMNS,
-        goals=[Goal(0.7, ends[0].name)],
+        goals=[] if title == _LIMIT else [Goal(0.7, ends[0].name)],
         less_is_better=True,
         wrong=[f"{costs['wrong']:.0f} wrong" for each in figures.values() for costs in each if costs.get("wrong")],
         load=(before, report.load_average()),
