@@ -39,7 +39,7 @@ from db.sealing import Sealer
 from mail.event import Event, EventKind
 from mail.ids import MessageId, PracticeId
 from workers import jobs
-from workers.apply import Applier
+from workers.apply import BATCH, Applier
 from workers.jobs import Jobs
 
 SMALL: Final = 10_000
@@ -48,10 +48,8 @@ _WORLD: Final = Size(practices=20, patients=10, queried=10)
 _CONNECTIONS: Final = 8
 _DEEP: Final = 10_000
 """The page of the practice's list that is asked for, or the last one where there are fewer."""
-_BATCH: Final = 1000
+_SENT: Final = 1000
 _APPLIED: Final = 4000
-_AT_ONCE: Final = 500
-"""What a worker applies in one transaction."""
 _NEWEST: Final = 200
 """Messages of a practice that webhooks are about in life: almost all come within hours of the sending."""
 _ASKED: Final = 100
@@ -244,8 +242,8 @@ async def _write(end: _End, *, pid: int) -> dict[str, float]:
         update, insert = await owner.prepare(_UPDATE), await owner.prepare(_INSERT)
         await owner.execute("CHECKPOINT")
         with _Costs(pid) as costs:
-            for start in range(0, _APPLIED, _AT_ONCE):
-                some = sorted(ids[start : start + _AT_ONCE])
+            for start in range(0, _APPLIED, BATCH):
+                some = sorted(ids[start : start + BATCH])
                 async with owner.transaction():
                     await update.fetch(tenant.practice.id, some)
                     await insert.fetch(tenant.practice.id, some)
@@ -261,7 +259,7 @@ async def _send(end: _End, *, pid: int) -> dict[str, float]:
     practice_id = tenant.practice.id
     lane = Lane(practice_id, tenant.esp.id)
     database = end.database
-    drafts = [_draft(tenant) for _ in range(_BATCH)]
+    drafts = [_draft(tenant) for _ in range(_SENT)]
     async with database.tenant(practice_id) as connection:
         await insert_messages(connection, sealer, practice_id, drafts)
     wrong = 0
@@ -283,7 +281,7 @@ async def _send(end: _End, *, pid: int) -> dict[str, float]:
             ]
             async with database.tenant(practice_id) as connection:
                 wrong += 1 - len(await finish_all(connection, practice_id, endings))
-    return {**costs.each(_BATCH), "wrong": wrong}
+    return {**costs.each(_SENT), "wrong": wrong}
 
 
 def _draft(tenant: Tenant) -> NewMessage:
