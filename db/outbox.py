@@ -259,9 +259,8 @@ async def finish_all(
             [ending.provider_message_id for ending in telling],
         )
     await record_events(connection, practice_id, [_matched(ending.claim.message_id, ending.event) for ending in kept])
-    for ending in telling:
-        if ending.provider_message_id is not None:
-            await join_parked(connection, practice_id, ending.claim.message_id)
+    named = [ending.claim.message_id for ending in telling if ending.provider_message_id is not None]
+    await join_parked(connection, practice_id, named)
     return written
 
 

@@ -110,18 +110,18 @@ async def supersede_parked(
 async def join_parked(
     connection: Connection,
     practice_id: PracticeId,
-    message_id: UUID | None = None,
+    messages: Sequence[UUID] | None = None,
     *,
     since: datetime | None = None,
     deliveries: Sequence[UUID] | None = None,
 ) -> set[MessageId]:
-    """Moves parked events to their messages, for a thousand messages at most: those of one message, those parked
+    """Moves parked events to their messages, for a thousand messages at most: those of some messages, those parked
     `since` a time, those of some webhooks, or all; returns the messages that changed.
 
     Messages are locked before what is parked, as everybody does: whoever notes what came of a send has its message.
     """
-    if message_id is not None:
-        message_ids = [message_id]
+    if messages is not None:
+        message_ids = messages
     elif deliveries is not None:
         message_ids = await _appeared(connection, practice_id, "delivery_id = ANY($2::uuid[])", deliveries)
     elif since is not None:

@@ -19,6 +19,7 @@ from db.inbox import (
     touch_accounts,
 )
 from db.messages import find_bodies, find_messages
+from db.outbox import AttemptOutcome, Ending, Lane, claim_due, finish_all
 from db.parked import Unmatched, find_practices_with_parked, join_parked, park
 from db.pool import Database
 from db.sealing import Sealer
@@ -104,7 +105,7 @@ async def wait_for_message(database: Database, house: House, *events: Event) -> 
 
 async def join(database: Database, house: House, message_id: MessageId | None = None) -> set[MessageId]:
     async with database.tenant(house.practice.id) as connection:
-        return await join_parked(connection, house.practice.id, message_id)
+        return await join_parked(connection, house.practice.id, [message_id] if message_id else None)
 
 
 async def verdict(database: Database, house: House, message_id: MessageId) -> Verdict:
@@ -125,6 +126,29 @@ async def test_an_event_by_their_id_that_came_first_is_joined_by_the_answer_to_t
     message_id = await sent(database, house, "theirs")
     assert await verdict(database, house, message_id) is Verdict.DELIVERED
     assert await parked(owner, house) == 0
+
+
+async def test_events_that_came_before_the_answers_to_several_sends_are_joined_by_them(
+    database: Database, house: House, owner: asyncpg.Connection
+) -> None:
+    practice_id = house.practice.id
+    await wait_for_message(
+        database, house, *[event(EventKind.DELIVERED, name, theirs=name) for name in ("one", "two", "nobody's")]
+    )
+    for _ in range(3):
+        await make_message(database, house.practice, house.patient, house.account)
+    async with database.tenant(practice_id) as connection:
+        claims = await claim_due(connection, OWN_SEALER, Lane(practice_id, house.account.id), "worker", HOUR, 3)
+    names = ["one", "two", None]
+    accepted = event(EventKind.ACCEPTED, "attempt/1/accepted")
+    async with database.tenant(practice_id) as connection:
+        endings = [
+            Ending(each, AttemptOutcome.ACCEPTED, accepted, name) for each, name in zip(claims, names, strict=True)
+        ]
+        assert len(await finish_all(connection, practice_id, endings)) == 3
+    verdicts = [await verdict(database, house, claimed.message_id) for claimed in claims]
+    assert verdicts == [Verdict.DELIVERED, Verdict.DELIVERED, Verdict.SENT]
+    assert await parked(owner, house) == 1
 
 
 async def test_an_event_by_their_id_that_was_parked_beside_the_answer_is_joined_later(
