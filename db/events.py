@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+import asyncpg
+
 from db.pool import Connection, Pool
-from db.sums import SUM_UP, SUM_UP_FAILURES, Locked, Recipient, bring_forward, update_health
+from db.sums import SUM_UP, SUM_UP_FAILURES, Locked, Recipient, bring_forward, ids_and_places, update_health
 from mail.event import Event, EventSource
 from mail.failure import Failure
 from mail.ids import MessageId, PracticeId
@@ -80,8 +82,7 @@ async def append_events(
     inserted = await connection.fetch(
         _APPEND_FAILURES if any(failures) else _APPEND,
         practice_id,
-        list(locked),
-        [message.place for message in locked.values()],
+        *ids_and_places(locked),
         [entry.message_id for entry in matched],
         *event_columns([entry.event for entry in matched]),
         [entry.received_at for entry in matched],
@@ -116,10 +117,12 @@ async def lock_messages(
         practice_id,
         ids,
     )
-    return {
-        row["id"]: Locked(row["ctid"], row["account_id"], Recipient(row["patient_id"], row["recipient"]))
-        for row in rows
-    }
+    return {row["id"]: locked_from(row) for row in rows}
+
+
+def locked_from(row: asyncpg.Record) -> Locked:
+    """Of the columns ctid, account_id, patient_id and recipient of a row that is locked."""
+    return Locked(row["ctid"], row["account_id"], Recipient(row["patient_id"], row["recipient"]))
 
 
 async def _without_known(

@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from db.errors import SealBroken
-from db.events import Matched, record_events
+from db.events import Matched, append_events, locked_from, record_events
 from db.messages import Body, open_body
 from db.parked import join_parked
 from db.pool import Connection, Pool
@@ -229,36 +229,38 @@ async def finish_all(
     rows = await connection.fetch(
         "WITH ended AS MATERIALIZED (SELECT * FROM unnest($2::uuid[], $3::integer[], $4::text[]) "
         "AS n(message_id, number, outcome)), "
-        "locked AS MATERIALIZED (SELECT id, ctid AS at FROM message WHERE practice_id = $1 AND id = ANY($2::uuid[]) "
-        "ORDER BY id FOR NO KEY UPDATE) "
+        "locked AS MATERIALIZED (SELECT id, ctid, account_id, patient_id, recipient FROM message "
+        "WHERE practice_id = $1 AND id = ANY($2::uuid[]) ORDER BY id FOR NO KEY UPDATE) "
         "UPDATE attempt t SET ended_at = now(), outcome = ended.outcome::attempt_outcome "
         "FROM locked JOIN ended ON ended.message_id = locked.id "
         "WHERE t.practice_id = $1 AND t.message_id = locked.id AND t.number = ended.number AND t.ended_at IS NULL "
-        "RETURNING t.message_id, t.number, locked.at",
+        "RETURNING t.number, locked.*",
         practice_id,
         [ending.claim.message_id for ending in endings],
         [ending.claim.number for ending in endings],
         [ending.outcome.value for ending in endings],
     )
-    places = {(row["message_id"], row["number"]): row["at"] for row in rows}
-    written = set(places)
+    written = {(MessageId(row["id"]), row["number"]) for row in rows}
+    locked = {MessageId(row["id"]): locked_from(row) for row in rows}
     kept = [ending for ending in endings if (ending.claim.message_id, ending.claim.number) in written]
     # Where it is over, the event ends the trying; a row is not written twice for that.
     telling = [ending for ending in kept if ending.due_at or ending.provider_message_id]
     if telling:
-        await connection.execute(
+        moved = await connection.fetch(
             "UPDATE message m SET due_at = CASE WHEN m.verdict = 'queued' THEN n.due_at END, "
             "provider_message_id = coalesce(n.theirs, m.provider_message_id), changed_xid = pg_current_xact_id() "
             "FROM (SELECT * FROM unnest($2::tid[], $3::integer[], $4::timestamptz[], $5::text[]) "
             "LIMIT cardinality($2)) AS n(at, number, due_at, theirs) "
-            "WHERE m.practice_id = $1 AND m.ctid = n.at AND m.attempts = n.number",
+            "WHERE m.practice_id = $1 AND m.ctid = n.at AND m.attempts = n.number RETURNING m.id, m.ctid",
             practice_id,
-            [places[ending.claim.message_id, ending.claim.number] for ending in telling],
+            [locked[ending.claim.message_id].place for ending in telling],
             [ending.claim.number for ending in telling],
             [ending.due_at for ending in telling],
             [ending.provider_message_id for ending in telling],
         )
-    await record_events(connection, practice_id, [_matched(ending.claim.message_id, ending.event) for ending in kept])
+        locked |= {row["id"]: locked[row["id"]]._replace(place=row["ctid"]) for row in moved}
+    events = [_matched(ending.claim.message_id, ending.event) for ending in kept]
+    await append_events(connection, practice_id, events, locked)
     named = [ending.claim.message_id for ending in telling if ending.provider_message_id is not None]
     await join_parked(connection, practice_id, named)
     return written

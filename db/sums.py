@@ -104,6 +104,12 @@ SUM_UP_FAILURES: Final = f"""summed AS (
 """The same where some of `fresh` tell of a failure."""
 
 
+def ids_and_places(locked: Mapping[MessageId, Locked]) -> tuple[list[MessageId], list[Place]]:
+    """As columns, in the order of the ids, by which the statements find a place."""
+    ids = sorted(locked)
+    return ids, [locked[message_id].place for message_id in ids]
+
+
 async def bring_forward(
     connection: Connection, practice_id: PracticeId, copies: Sequence["Matched"], locked: Mapping[MessageId, Locked]
 ) -> set[MessageId]:
@@ -126,8 +132,7 @@ async def bring_forward(
         RETURNING m.id
         """,
         practice_id,
-        list(locked),
-        [message.place for message in locked.values()],
+        *ids_and_places(locked),
         [entry.message_id for entry in copies],
         [entry.event.verdict.sql_name for entry in copies],
         [entry.received_at for entry in copies],

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from db.event_pages import page_of_events
-from db.events import Matched, record_events
+from db.events import Matched, append_events, lock_messages, record_events
 from db.ids import uuid7, uuid_floor
 from db.messages import MessageFilter, find_messages, page_of_messages
 from db.patients import find_patients, update_patient
@@ -177,6 +177,30 @@ async def test_a_message_that_was_written_while_its_lock_was_waited_for_is_summe
     assert await later == {message_id}
     found = (await find_messages(database.app, practice.id, [message_id]))[message_id]
     assert (found.sent_at, found.delivered_at) == (QUEUED_AT + timedelta(minutes=1),) * 2
+
+
+async def test_each_message_is_summed_up_by_its_own_events_in_whatever_order_they_were_locked(
+    database: Database, practice: Practice
+) -> None:
+    account, patient = await make_account(database, practice), await make_patient(database, practice)
+    ids = [await make_message(database, practice, patient, account, at=QUEUED_AT) for _ in range(5)]
+    kinds = [EventKind.ACCEPTED, EventKind.DELIVERED, EventKind.OPENED, EventKind.BOUNCED]
+    batch = [
+        told(message_id, Event(kind=kind, occurred_at=QUEUED_AT + timedelta(minutes=1), dedupe_key=kind.value))
+        for message_id, kind in zip(ids, kinds, strict=False)
+    ]
+    async with database.tenant(practice.id) as connection:
+        locked = await lock_messages(connection, practice.id, ids)
+        shuffled = {message_id: locked[message_id] for message_id in (ids[3], ids[0], ids[4], ids[2], ids[1])}
+        await append_events(connection, practice.id, batch, shuffled)
+    found = await find_messages(database.app, practice.id, ids)
+    assert [found[message_id].verdict for message_id in ids] == [
+        Verdict.SENT,
+        Verdict.DELIVERED,
+        Verdict.OPENED,
+        Verdict.RETURNED,
+        Verdict.QUEUED,
+    ]
 
 
 async def test_a_tie_of_two_failures_is_decided_by_verdict_then_time_then_key(
