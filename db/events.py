@@ -1,15 +1,14 @@
 """Evidence: appended once, summed up on its message (db.sums) in the same transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-import asyncpg
-
+from db.locks import Locked, ids_and_places, lock_messages
 from db.pool import Connection, Pool
-from db.sums import SUM_UP, SUM_UP_FAILURES, Locked, Recipient, bring_forward, ids_and_places, update_health
+from db.sums import SUM_UP, SUM_UP_FAILURES, bring_forward, update_health
 from mail.event import Event, EventSource
 from mail.failure import Failure
 from mail.ids import MessageId, PracticeId
@@ -102,27 +101,6 @@ async def append_events(
             changed |= await bring_forward(connection, practice_id, early, moved)
     await update_health(connection, practice_id, matched, locked)
     return Appended(len(inserted), changed)
-
-
-async def lock_messages(
-    connection: Connection, practice_id: PracticeId, message_ids: Iterable[UUID]
-) -> dict[MessageId, Locked]:
-    """Locks messages in the order of their ids, so that workers never wait for each other in a circle: before anything
-    else of theirs, as everybody does. Where a message lies holds until this transaction writes it."""
-    if not (ids := list(message_ids)):
-        return {}
-    rows = await connection.fetch(
-        "SELECT id, ctid, account_id, patient_id, recipient FROM message "
-        "WHERE practice_id = $1 AND id = ANY($2::uuid[]) ORDER BY id FOR NO KEY UPDATE",
-        practice_id,
-        ids,
-    )
-    return {row["id"]: locked_from(row) for row in rows}
-
-
-def locked_from(row: asyncpg.Record) -> Locked:
-    """Of the columns ctid, account_id, patient_id and recipient of a row that is locked."""
-    return Locked(row["ctid"], row["account_id"], Recipient(row["patient_id"], row["recipient"]))
 
 
 async def _without_known(

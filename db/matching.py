@@ -3,9 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from db.events import lock_messages
+from db.locks import Locked, lock_messages
 from db.pool import Connection
-from db.sums import Locked
 from mail.event import Event
 from mail.ids import AccountId, MessageId, PracticeId
 

@@ -11,7 +11,8 @@ from uuid import UUID
 import asyncpg
 
 from db.errors import SealBroken
-from db.events import Matched, append_events, locked_from, record_events
+from db.events import Matched, append_events, record_events
+from db.locks import locked_from
 from db.messages import Body, open_body
 from db.parked import join_parked
 from db.pool import Connection, Pool

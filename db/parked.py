@@ -8,7 +8,8 @@ from uuid import UUID
 
 import asyncpg
 
-from db.events import Matched, append_events, event_columns, failure_columns, lock_messages
+from db.events import Matched, append_events, event_columns, failure_columns
+from db.locks import lock_messages
 from db.messages import failure_from
 from db.pool import Connection, Pool
 from mail.event import Event, EventKind, EventSource
@@ -115,8 +116,8 @@ async def join_parked(
     since: datetime | None = None,
     deliveries: Sequence[UUID] | None = None,
 ) -> set[MessageId]:
-    """Moves parked events to their messages, for a thousand messages at most: those of some messages, those parked
-    `since` a time, those of some webhooks, or all; returns the messages that changed.
+    """Moves parked events to their messages: those of some messages; or, for a thousand messages at most, those parked
+    `since` a time, those of some webhooks, or all. Returns the messages that changed.
 
     Messages are locked before what is parked, as everybody does: whoever notes what came of a send has its message.
     """

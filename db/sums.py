@@ -1,36 +1,18 @@
 """What a message and its patient's address say of the evidence: maxima, minima and ORs over it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from db.locks import Locked, Recipient, ids_and_places, lock_patients
 from db.pool import Connection
 from mail.health import EmailHealth, health_of
-from mail.ids import AccountId, MessageId, PatientId, PracticeId
+from mail.ids import MessageId, PracticeId
 
 if TYPE_CHECKING:
     from db.events import Matched
 
 _HEALTHS: Final = tuple(EmailHealth)
-
-Place = tuple[int, int]
-"""Of a row: its ctid, which holds for as long as it is locked."""
-
-
-class Recipient(NamedTuple):
-    """Whom a message went to, and at which address."""
-
-    patient_id: PatientId
-    address: str
-
-
-class Locked(NamedTuple):
-    """A message that this transaction has locked."""
-
-    place: Place
-    account_id: AccountId
-    recipient: Recipient
-
 
 _FIRSTS: Final = """
     min(at) FILTER (WHERE verdict = 'cancelled') AS cancelled_at,
@@ -104,12 +86,6 @@ SUM_UP_FAILURES: Final = f"""summed AS (
 """The same where some of `fresh` tell of a failure."""
 
 
-def ids_and_places(locked: Mapping[MessageId, Locked]) -> tuple[list[MessageId], list[Place]]:
-    """As columns, in the order of the ids, by which the statements find a place."""
-    ids = sorted(locked)
-    return ids, [locked[message_id].place for message_id in ids]
-
-
 async def bring_forward(
     connection: Connection, practice_id: PracticeId, copies: Sequence["Matched"], locked: Mapping[MessageId, Locked]
 ) -> set[MessageId]:
@@ -173,15 +149,3 @@ async def update_health(
         [at for at, _ in latest.values()],
         [_HEALTHS[index].value for _, index in latest.values()],
     )
-
-
-async def lock_patients(
-    connection: Connection, practice_id: PracticeId, recipients: Iterable[Recipient]
-) -> dict[PatientId, Place]:
-    """Locks patients in the order of their ids, after the messages. Returns where each is, and stays."""
-    rows = await connection.fetch(
-        "SELECT id, ctid FROM patient WHERE practice_id = $1 AND id = ANY($2::uuid[]) ORDER BY id FOR NO KEY UPDATE",
-        practice_id,
-        [recipient.patient_id for recipient in recipients],
-    )
-    return {row["id"]: row["ctid"] for row in rows}

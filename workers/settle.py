@@ -15,12 +15,12 @@ import structlog
 
 from db import inbox
 from db.confirmations import want_confirmation
-from db.events import Matched, append_events, lock_messages
+from db.events import Matched, append_events
 from db.inbox import Applied, Delivery
+from db.locks import Locked, lock_messages, lock_patients
 from db.matching import OutOfOrderError, lock_matching, match_events
 from db.parked import Unmatched, park, parked_key, supersede_parked
 from db.pool import Connection
-from db.sums import Locked, lock_patients
 from mail.event import Event, EventSource
 from mail.ids import AccountId, MessageId, PracticeId
 from mail.providers import provider

@@ -11,10 +11,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from db.events import Appended, Matched, append_events
+from db.locks import Locked
 from db.matching import lock_matching
 from db.pool import Connection
 from db.practices import Practice
-from db.sums import Locked
 from mail.ids import MessageId, PracticeId
 from mail.providers.base import Reading
 from tests.integration.api.evidence import make_messages

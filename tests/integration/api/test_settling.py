@@ -13,12 +13,12 @@ from structlog.testing import capture_logs
 
 from db.events import Appended, Matched, append_events, record_events
 from db.ids import uuid7
+from db.locks import Locked
 from db.matching import lock_matching
 from db.messages import find_messages
 from db.outbox import AttemptOutcome, Lane, claim_due
 from db.pool import Connection, Database
 from db.practices import Practice
-from db.sums import Locked
 from mail.event import Event, EventKind, EventSource
 from mail.failure import Failure, FailureKind
 from mail.ids import MessageId, PracticeId

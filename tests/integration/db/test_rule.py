@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from db.event_pages import page_of_events
-from db.events import Matched, append_events, lock_messages, record_events
+from db.events import Matched, append_events, record_events
 from db.ids import uuid7, uuid_floor
+from db.locks import lock_messages
 from db.messages import MessageFilter, find_messages, page_of_messages
 from db.patients import find_patients, update_patient
 from db.pool import Database
