@@ -23,7 +23,7 @@ def prepare_peer(name: str) -> Sequence[str]:
     done = peer / "node_modules" / ".carepost-installed"
     if not done.exists() or done.read_text() != wanted:
         print(f"Installing the packages of bench/peers/{name} ...", flush=True)
-        flags = ["--no-package-lock", "--no-audit", "--no-fund", "--silent"]
+        flags = ["--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
         path = f"{Path(node).parent}{os.pathsep}{os.environ['PATH']}"
         subprocess.run([*npm, "install", *flags], cwd=peer, env={**os.environ, "PATH": path}, check=True)
         done.write_text(wanted)
