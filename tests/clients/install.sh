@@ -3,7 +3,7 @@
 set -e
 python=$1
 cd "$(dirname "$0")"
-flags="--no-package-lock --no-audit --no-fund --silent"
+flags="--no-package-lock --no-audit --no-fund --loglevel=error"
 if command -v npm >/dev/null 2>&1; then
   npm install $flags
 else
