@@ -25,7 +25,9 @@ def prepare_peer(name: str) -> Sequence[str]:
         print(f"Installing the packages of bench/peers/{name} ...", flush=True)
         flags = ["--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
         path = f"{Path(node).parent}{os.pathsep}{os.environ['PATH']}"
-        subprocess.run([*npm, "install", *flags], cwd=peer, env={**os.environ, "PATH": path}, check=True)
+        # The wheel's Node has authorities of its own, and would not know those of a company's network.
+        environment = {**os.environ, "PATH": path, "NODE_USE_SYSTEM_CA": "1"}
+        subprocess.run([*npm, "install", *flags], cwd=peer, env=environment, check=True)
         done.write_text(wanted)
     return [node, str(peer / "server.mjs")]
 

